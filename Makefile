@@ -1,0 +1,53 @@
+# Commands for estimator_spec_ext; `make` alone lists them.
+#
+# They run in their own virtual environment, .venv, made on first use. Variables:
+#   PYTHON=python3.11   the interpreter to make it with (3.9, 3.10 or 3.11)
+#   VENV=DIR            another place for it
+#   ARGS='-k loss'      further arguments for pytest (make test) or the example (make demo)
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+ARGS :=
+
+# The caller's own Python and pip settings stay out of it: they would let other packages in, or
+# install somewhere else. What names a mirror or a proxy (PIP_INDEX_URL, ...) still counts.
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYTHONOPTIMIZE PYTHONWARNINGS
+unexport VIRTUAL_ENV CONDA_PREFIX __PYVENV_LAUNCHER__
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_REQUIREMENT PIP_CONSTRAINT PIP_NO_DEPS
+unexport PIP_EDITABLE PIP_DRY_RUN PIP_NO_BINARY PIP_ONLY_BINARY PIP_PRE PIP_QUIET PIP_VERBOSE
+export PIP_USER := 0
+export PYTHONNOUSERSITE := 1
+export PYTHON
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help venv demo test lint bench clean
+
+help:  ## List these commands
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+venv:  ## Make the virtual environment .venv, if it is missing or out of date
+	@sh tools/make_venv.sh "$(VENV)"
+
+demo: venv  ## Train, export and serve a digits classifier, then show a report of ten faults
+	@"$(RUN)" examples/digits_classifier.py $(ARGS)
+	@"$(RUN)" examples/many_faults.py
+
+test: venv  ## Run all tests twice: with TensorFlow 2 behaviour and with TF1 behaviour
+	@status=0; \
+	for tf1 in 0 1; do \
+	    ESE_TF1_BEHAVIOR=$$tf1 "$(RUN)" -m pytest $(ARGS) || status=1; \
+	done; \
+	exit $$status
+
+lint: venv  ## Run the linter and the type checker
+	"$(RUN)" -m ruff check .
+	"$(RUN)" -m mypy
+
+bench: venv  ## Measure the cost of the checks against stock TensorFlow
+	@"$(RUN)" benchmarks/run.py $(ARGS)
+
+clean:  ## Remove .venv and everything that these commands wrote
+	@if [ ! -e "$(VENV)" ] || [ -e "$(VENV)/.made-by-make" ]; then rm -rf "$(VENV)"; fi
+	@rm -rf .build dist digits_out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf estimator_spec_ext.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,70 @@
+"""Packaging of estimator_spec_ext. Tool settings live in pyproject.toml."""
+
+import os
+import re
+
+from setuptools import find_packages, setup
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def _read(*parts):
+    with open(os.path.join(_HERE, *parts), encoding='utf-8') as f:
+        return f.read()
+
+
+def _version():
+    # Read as text: importing the package would import TensorFlow.
+    text = _read('estimator_spec_ext', 'version.py')
+    return re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE).group(1)
+
+
+def _long_description():
+    return _read('README.md') if os.path.exists(os.path.join(_HERE, 'README.md')) else ''
+
+
+_EXAMPLES = ['matplotlib>=3.5', 'scikit-learn>=1.0']
+
+setup(
+    name='estimator_spec_ext',
+    version=_version(),
+    description='Strict EstimatorSpecs: every fault of a tf.estimator model_fn at once, when the '
+    'spec is built, with its place and its fix.',
+    long_description=_long_description(),
+    long_description_content_type='text/markdown',
+    author='The estimator_spec_ext authors',
+    license='Apache-2.0',
+    python_requires='>=3.9',
+    packages=find_packages(include=['estimator_spec_ext', 'estimator_spec_ext.*']),
+    package_data={'estimator_spec_ext': ['py.typed']},
+    # Not zip-safe: type checkers look for py.typed on disk.
+    zip_safe=False,
+    # TensorFlow is an extra, because tensorflow and tensorflow-cpu own the same files: requiring
+    # one would put a second TensorFlow into an environment that has the other.
+    install_requires=[
+        'absl-py>=1.0',
+        'tensorflow-estimator>=2.15.0,<2.16',
+    ],
+    extras_require={
+        'tensorflow': ['tensorflow>=2.15,<2.16', 'numpy<2', 'setuptools<81'],
+        'tensorflow-cpu': ['tensorflow-cpu>=2.15,<2.16', 'numpy<2', 'setuptools<81'],
+        'examples': _EXAMPLES,
+        'rich': ['rich>=12'],
+        'test': ['hypothesis>=6.80', 'pytest>=7.4'] + _EXAMPLES,
+    },
+    entry_points={
+        'console_scripts': ['estimator-preflight = estimator_spec_ext.cli:main'],
+    },
+    classifiers=[
+        'Development Status :: 3 - Alpha',
+        'Intended Audience :: Developers',
+        'Intended Audience :: Science/Research',
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.9',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Typing :: Typed',
+    ],
+)
