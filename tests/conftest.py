@@ -38,9 +38,11 @@ def pytest_configure(config):
     # absl's temporary folders need parsed flags, and pytest leaves them unparsed.
     flags.FLAGS(['pytest'], known_only=True)
     logging.set_verbosity(logging.WARNING)
-    tf.get_logger().setLevel('WARNING')
+    # The switch itself logs a warning about its age.
+    tf.get_logger().setLevel('ERROR')
     if _tf1_behavior():
         tf.compat.v1.disable_v2_behavior()
+    tf.get_logger().setLevel('WARNING')
     # The same examples each time, none refused for the slowness of the first graph.
     settings.register_profile('ese', deadline=None, derandomize=True, database=None)
     settings.load_profile('ese')
