@@ -49,7 +49,8 @@ for name in python3.11 python3.10 python3.9 python3 python; do
         *) tried="$tried, $name $answer" ;;
     esac
 done
+tried=${tried#, }
 echo "estimator_spec_ext needs $serve, for which TensorFlow 2.15 has wheels, and none is on PATH" \
-    "(${tried#, }${tried:-nothing named python there}); install one and name it," \
+    "(${tried:-nothing there is named python}); install one and name it," \
     "e.g. make demo PYTHON=python3.11" >&2
 exit 1
