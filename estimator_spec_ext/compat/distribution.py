@@ -1,0 +1,46 @@
+"""What can be seen of a distribution strategy from inside a model_fn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.distribute import values as _values
+from tensorflow.python.training import sync_replicas_optimizer as _sync
+
+DistributedVariable = _values.DistributedVariable
+SyncReplicasHook = _sync._SyncReplicasOptimizerHook
+
+
+def is_per_replica(value: Any) -> bool:
+    """True for a value that differs by replica; a regrouped spec holds such values."""
+    return isinstance(value, _values.DistributedValues) and not isinstance(value, tf.Variable)
+
+
+def components(variable: Any) -> tuple[Any, ...]:
+    """The plain variables of a distributed one; the variable itself otherwise."""
+    if isinstance(variable, DistributedVariable):
+        return tuple(variable._values)
+    inner = getattr(variable, '_v', None)
+    if inner is not None and isinstance(inner, tf.Variable):
+        return (inner,)
+    return (variable,)
+
+
+def replica() -> tuple[int, int]:
+    """The id of the replica that is being built, and how many there are: (0, 1) without one."""
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        return 0, tf.distribute.get_strategy().num_replicas_in_sync
+    replica_id = context.replica_id_in_sync_group
+    return (replica_id if isinstance(replica_id, int) else 0), context.num_replicas_in_sync
+
+
+def has_strategy() -> bool:
+    """True inside the scope of a strategy of the user's."""
+    return tf.distribute.has_strategy()
+
+
+def strategy_name() -> str:
+    """The class name of the strategy in force."""
+    return type(tf.distribute.get_strategy()).__name__

@@ -1,0 +1,53 @@
+"""Finds the user's own line, behind the frames of TensorFlow and of this package."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Optional
+
+import tensorflow as tf
+from tensorflow.python.util import tf_stack as _tf_stack
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+# The examples of the rules live in the package and play the user's part.
+_EXAMPLES = _PACKAGE + 'rules' + os.sep
+_SITE = os.path.dirname(os.path.dirname(os.path.abspath(tf.__file__))) + os.sep
+_LIBRARIES = tuple(_SITE + name + os.sep for name in (
+    'tensorflow', 'tensorflow_estimator', 'keras', 'tf_keras', 'absl', 'six', 'wrapt'))
+_STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_ENTRY_POINTS = ('runpy.py', 'threading.py', 'contextlib.py', 'functools.py', 'unittest', 'copy.py',
+                 'pickle.py', 'copyreg.py', 'queue.py', 'concurrent', 'collections')
+
+
+def _is_users(filename: str) -> bool:
+    if filename.startswith('<') or not filename:
+        return False
+    if filename.startswith(_EXAMPLES):
+        return True
+    if filename.startswith(_PACKAGE) or filename.startswith(_LIBRARIES):
+        return False
+    if filename.startswith(_STDLIB):
+        rest = filename[len(_STDLIB):]
+        return not rest.startswith(_ENTRY_POINTS)
+    return '__autograph_generated_file' not in filename
+
+
+def _innermost(frames: Any) -> tuple[Optional[str], Optional[int]]:
+    for frame in reversed(list(frames)):
+        if _is_users(frame.filename):
+            return frame.filename, frame.lineno
+    return None, None
+
+
+def op_site(op: Any) -> tuple[Optional[str], Optional[int]]:
+    """The file and line of the user's code that made `op`; (None, None) when it is not known."""
+    try:
+        frames = op.traceback
+    except Exception:  # noqa: BLE001 - an op of an imported graph may have none
+        return None, None
+    return _innermost(frames) if frames is not None else (None, None)
+
+
+def call_site() -> tuple[Optional[str], Optional[int]]:
+    """The file and line of the user's code that is calling the package now."""
+    return _innermost(_tf_stack.extract_stack())

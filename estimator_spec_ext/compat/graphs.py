@@ -1,0 +1,104 @@
+"""What `tf.Graph` and its relatives do not tell through public names."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, Optional
+
+import tensorflow as tf
+from tensorflow.python.framework import function as _function
+from tensorflow.python.ops import control_flow_util as _control_flow_util
+
+_CORE_TENSOR = tf.__internal__.types.Tensor
+_REF_DTYPE_OFFSET = 100
+
+
+def is_tensor(value: Any) -> bool:
+    """True for what stock calls a tensor: `tf.Tensor` and variables, not sparse or ragged ones."""
+    return isinstance(value, (tf.Tensor, _CORE_TENSOR))
+
+
+def is_tensor_type(kind: type) -> bool:
+    """Like `is_tensor`, for a class."""
+    return issubclass(kind, (tf.Tensor, _CORE_TENSOR))
+
+
+def is_composite(value: Any) -> bool:
+    """True for SparseTensor, RaggedTensor and their like."""
+    return (isinstance(value, tf.__internal__.CompositeTensor)
+            and not isinstance(value, tf.Variable))
+
+
+def is_variable(value: Any) -> bool:
+    """True for reference, resource and distributed variables."""
+    return isinstance(value, tf.Variable)
+
+
+def as_op(value: Any) -> Optional[tf.Operation]:
+    """The `tf.Operation` behind a tensor, an op or a variable; None when there is none."""
+    if isinstance(value, tf.Operation):
+        return value
+    try:
+        op = value.op
+    except Exception:  # noqa: BLE001 - eager tensors and distributed variables raise here
+        return None
+    return op if isinstance(op, tf.Operation) else None
+
+
+def graph_of(value: Any) -> Optional[tf.Graph]:
+    """The graph of a tensor, op or variable; None when it has none."""
+    try:
+        graph = value.graph
+    except Exception:  # noqa: BLE001 - eager tensors raise here
+        return None
+    return graph if isinstance(graph, tf.Graph) else None
+
+
+def is_ref_dtype(dtype: tf.DType) -> bool:
+    """True for the dtype of a TF1 reference variable."""
+    return dtype.as_datatype_enum > _REF_DTYPE_OFFSET
+
+
+def graph_chain(graph: tf.Graph) -> Iterator[tf.Graph]:
+    """`graph` and the graphs around it, innermost first (functions are graphs inside graphs)."""
+    seen: set[int] = set()
+    current: Any = graph
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = getattr(current, 'outer_graph', None) or getattr(current, '_outer_graph', None)
+
+
+def is_function_graph(graph: tf.Graph) -> bool:
+    """True inside a `tf.function` or a TF1 Defun body."""
+    return isinstance(graph, (tf.__internal__.FuncGraph, _function._FuncGraph))
+
+
+def in_xla_rewrite(graph: tf.Graph) -> bool:
+    """True while a TPU rewrite or another XLA context is building `graph`."""
+    return bool(_control_flow_util.GraphOrParentsInXlaContext(graph))
+
+
+def function_definition(graph: tf.Graph, name: str) -> Any:
+    """The FunctionDef of the function `name` that `graph` knows; None when it is unknown."""
+    for candidate in graph_chain(graph):
+        found = candidate._get_function(name)
+        if found is None:
+            continue
+        for attribute in ('cached_definition', 'definition'):
+            definition = getattr(found, attribute, None)
+            if definition is not None:
+                return definition
+    return None
+
+
+def is_function_name(graph: tf.Graph, op_type: str) -> bool:
+    """Whether `op_type` is the name of a function: TF1 Defuns are called by their names."""
+    return any(candidate._is_function(op_type) for candidate in graph_chain(graph))
+
+
+def attribute(op: tf.Operation, name: str, default: Any = None) -> Any:
+    """The attribute `name` of `op`, or `default` when it has none."""
+    try:
+        return op.get_attr(name)
+    except ValueError:
+        return default

@@ -1,0 +1,211 @@
+"""Runs the rules over the facts of a spec: facts -> rules -> findings -> report."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+import traceback
+import weakref
+from typing import Any, Iterator, Mapping, Optional
+
+from absl import logging
+
+from estimator_spec_ext import registry
+from estimator_spec_ext.compat import tf
+from estimator_spec_ext.diagnostics import (
+    Finding, Report, Severity, Skipped, Suppressed, sorted_findings)
+from estimator_spec_ext.facts import Crash, SpecFacts
+from estimator_spec_ext.rule import Rule
+
+SPEC_STAGES = ('spec', 'stock', 'graph', 'tool')
+
+# The findings of the last specs of each graph, by replica; a spec itself can carry no state.
+_FINDINGS: 'weakref.WeakKeyDictionary[Any, dict[int, tuple[Finding, ...]]]' = (
+    weakref.WeakKeyDictionary())
+_LOGGED: set[tuple[Any, ...]] = set()
+_LOCK = threading.Lock()
+_MAX_LOGGED = 10_000
+
+
+def check(facts: SpecFacts, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_STAGES,
+          strict_unused: bool = False) -> Report:
+    """Runs all rules of `stages` over `facts`.
+
+    Args:
+      facts: the facts; its `broken` and its tool state are filled.
+      suppress: reason by slug or code, or None.
+      stages: which stages, in this order.
+      strict_unused: report suppressions that matched nothing as warnings, not as notes.
+
+    Returns:
+      A `Report`. A rule that crashes becomes a finding; this function does not raise.
+    """
+    run = _Run(facts, suppress)
+    with _paused_gc():
+        for stage in stages:
+            if stage == 'tool' and strict_unused:
+                facts.unused_suppressions = run.unused()
+            for rule in registry.rules_of_stage(stage):
+                run.rule(rule)
+    report = run.report('graph' if 'graph' in stages else 'spec')
+    if facts.graph is not None:
+        remember(facts.graph, facts.replica[0], report.findings)
+    return report
+
+
+class _Run:
+    """One pass of the rules over one set of facts."""
+
+    def __init__(self, facts: SpecFacts, suppress: Any) -> None:
+        self._facts = facts
+        self._reasons, facts.suppression_faults = read_suppressions(suppress)
+        self._used: set[str] = set()
+        self._findings: list[Finding] = []
+        self._suppressed: list[Suppressed] = []
+        self._ran: list[str] = []
+        self._skipped: list[Skipped] = []
+
+    def rule(self, rule: Rule) -> None:
+        """Runs one rule, or notes why not."""
+        facts = self._facts
+        reason = self._reason_to_skip(rule)
+        if reason:
+            self._skipped.append(Skipped(rule.slug, reason, facts.mode_text))
+            return
+        self._ran.append(rule.slug)
+        try:
+            found = list(rule.check(facts))
+        except Exception as error:  # a fault of ours must not stop the user's training
+            if rule.stage == 'tool':
+                raise
+            facts.crashes.append(_crash(rule, error))
+            return
+        for finding in found:
+            self._take(rule, finding)
+
+    def _reason_to_skip(self, rule: Rule) -> str:
+        facts = self._facts
+        known_mode = facts.mode_text in ('train', 'eval', 'infer')
+        if rule.stage not in ('stock', 'tool') and known_mode and facts.mode not in rule.modes:
+            return 'not for this mode'
+        if rule.stage == 'graph':
+            if not known_mode:
+                return 'not for this mode'
+            if facts.graph is None:
+                return 'no graph: the spec is built eagerly'
+            broken = facts.broken.intersection(rule.needs)
+            if broken:
+                return f'needs {", ".join(sorted(broken))}'
+        return ''
+
+    def _take(self, rule: Rule, finding: Finding) -> None:
+        name = rule.slug if rule.slug in self._reasons else rule.code
+        if name in self._reasons and rule.stage not in ('stock', 'tool'):
+            self._used.add(name)
+            self._suppressed.append(Suppressed(finding, self._reasons[name]))
+            return
+        self._findings.append(finding)
+        if finding.severity is Severity.ERROR and rule.stage == 'spec':
+            self._facts.broken.add(finding.where.base_field or '')
+
+    def unused(self) -> list[str]:
+        """Suppressions of rules that ran and matched nothing."""
+        ran = set(self._ran)
+        return sorted(name for name in self._reasons
+                      if name not in self._used
+                      and getattr(registry.find(name), 'slug', None) in ran)
+
+    def report(self, depth: str) -> Report:
+        """What was found."""
+        return Report(
+            findings=sorted_findings(self._findings), suppressed=tuple(self._suppressed),
+            rules_run=tuple(sorted(set(self._ran))), rules_skipped=tuple(self._skipped),
+            depth=depth)
+
+
+def read_suppressions(suppress: Any) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Splits suppressions into good ones and faults.
+
+    Args:
+      suppress: a mapping from slug or code to the reason, or None.
+
+    Returns:
+      The reasons by name, and (name, what is wrong) for the others.
+    """
+    if suppress is None:
+        return {}, []
+    if not isinstance(suppress, Mapping):
+        return {}, [('suppress', f'is a {type(suppress).__name__}, not a mapping '
+                                 'from the name of a rule to the reason')]
+    reasons: dict[str, str] = {}
+    faults: list[tuple[str, str]] = []
+    for name, reason in suppress.items():
+        if not isinstance(name, str) or registry.find(name) is None:
+            near = registry.nearest(name) if isinstance(name, str) else ()
+            shown = name if isinstance(name, str) else f'a {type(name).__name__}'
+            faults.append((shown, 'names no rule' + (f'; the nearest is {near[0]}' if near else '')))
+        elif not isinstance(reason, str) or not reason.strip():
+            faults.append((name, 'gives no reason'))
+        else:
+            reasons[name] = reason
+    return reasons, faults
+
+
+def _crash(rule: Rule, error: Exception) -> Crash:
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1] if frames else None
+    return Crash(rule.slug, f'{type(error).__name__}: {str(error)[:200]}',
+                 last.filename if last else None, last.lineno if last else None)
+
+
+@contextlib.contextmanager
+def _paused_gc() -> Iterator[None]:
+    # Reading a large graph makes many small objects; collecting in between costs more than reading.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def remember(graph: tf.Graph, replica_id: int, found: tuple[Finding, ...]) -> None:
+    """Keeps the findings of the last spec of a replica in `graph`."""
+    with _LOCK:
+        if replica_id == 0:
+            _FINDINGS[graph] = {}
+        _FINDINGS.setdefault(graph, {})[replica_id] = found
+
+
+def findings(graph: Optional[tf.Graph] = None) -> tuple[Finding, ...]:
+    """The findings of the last specs that were built in a graph.
+
+    Args:
+      graph: a `tf.Graph`; None for the default graph.
+
+    Returns:
+      `Finding`s in the stable order; () when no strict spec was built there. Under a strategy,
+      those of every replica.
+
+    Example:
+      >>> findings(tf.Graph())
+      ()
+    """
+    graph = tf.compat.v1.get_default_graph() if graph is None else graph
+    with _LOCK:
+        parts = _FINDINGS.get(graph, {})
+        return sorted_findings(finding for found in parts.values() for finding in found)
+
+
+def log_warnings(report: Report) -> None:
+    """Logs each warning of a report once in the life of the process."""
+    for finding in report.warnings:
+        where = finding.where
+        key = (finding.code, where.mode, where.field, where.file, where.line, finding.message)
+        with _LOCK:
+            fresh = key not in _LOGGED and len(_LOGGED) < _MAX_LOGGED
+            _LOGGED.add(key) if fresh else None
+        if fresh:
+            logging.warning('%s', finding.to_text())

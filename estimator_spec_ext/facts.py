@@ -1,0 +1,278 @@
+"""What a rule may read: the fields of a spec, its graph, and what is known of the job around it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, Mapping, Optional
+
+from estimator_spec_ext import hooks as hooks_lib
+from estimator_spec_ext.compat import distribution, frames, graphs, stock, tf, v1
+from estimator_spec_ext.graph import GraphIndex
+
+FIELDS = ('predictions', 'loss', 'train_op', 'eval_metric_ops', 'export_outputs',
+          'training_chief_hooks', 'training_hooks', 'scaffold', 'evaluation_hooks',
+          'prediction_hooks')
+
+
+@dataclasses.dataclass(frozen=True)
+class JobContext:
+    """What is known of the job beyond the spec; nothing of it is known in a bare constructor.
+
+    Attributes:
+      model_dir: the job's model_dir.
+      graph_is_complete: True when no op will be added before the session starts.
+      extra_hooks: hooks from outside the spec, e.g. of `TrainSpec`.
+      receiver_tensors: the serving receiver's tensors by name (PREDICT).
+      num_workers: how many workers train, the chief included; None when it is not known.
+      role: e.g. 'worker/1'.
+    """
+
+    model_dir: Optional[str] = None
+    graph_is_complete: bool = False
+    extra_hooks: tuple[Any, ...] = ()
+    receiver_tensors: Optional[Mapping[str, Any]] = None
+    num_workers: Optional[int] = None
+    role: Optional[str] = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HookUse:
+    """One hook in one place of the spec.
+
+    Attributes:
+      hook: the object.
+      field: with its index, e.g. 'training_hooks[0]'.
+      base_field: e.g. 'training_hooks'.
+      elements: its `HookElement`s.
+    """
+
+    hook: Any
+    field: str
+    base_field: str
+    elements: tuple[hooks_lib.HookElement, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Crash:
+    """A rule that raised."""
+
+    slug: str
+    text: str
+    file: Optional[str]
+    line: Optional[int]
+
+
+class SpecFacts:
+    """The facts of one spec.
+
+    Attributes:
+      mode: as given, also when it is no string.
+      fields: the ten other fields by name, as the caller gave them.
+      graph: the default graph; None when the spec is built eagerly.
+      context: a `JobContext`.
+      broken: fields that have errors of the 'spec' stage.
+      crashes: rules that raised, filled by the engine.
+      unused_suppressions: filled by the engine before the 'tool' stage.
+      suppression_faults: (name, what is wrong with it), filled by the engine.
+    """
+
+    def __init__(self, mode: Any, fields: Mapping[str, Any], *, graph: Optional[tf.Graph] = None,
+                 context: JobContext = JobContext()) -> None:
+        self.mode = mode
+        self.fields = {name: fields.get(name) for name in FIELDS}
+        self.context = context
+        self.role = context.role
+        if graph is None and not tf.executing_eagerly():
+            graph = v1.get_default_graph()
+        self.graph = graph
+        self.broken: set[str] = set()
+        self.crashes: list[Crash] = []
+        self.unused_suppressions: list[str] = []
+        self.suppression_faults: list[tuple[str, str]] = []
+        self._call_site = frames.call_site()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in FIELDS:
+            return self.__dict__['fields'][name]
+        raise AttributeError(name)
+
+    # Modes.
+
+    @property
+    def mode_text(self) -> Optional[str]:
+        """The mode when it is a string."""
+        return self.mode if isinstance(self.mode, str) else None
+
+    @property
+    def is_train(self) -> bool:
+        """Whether the mode is TRAIN."""
+        return self.mode == 'train'
+
+    @property
+    def is_eval(self) -> bool:
+        """Whether the mode is EVAL."""
+        return self.mode == 'eval'
+
+    @property
+    def is_predict(self) -> bool:
+        """Whether the mode is PREDICT."""
+        return self.mode == 'infer'
+
+    # Places.
+
+    def place(self, value: Any = None) -> tuple[Optional[str], Optional[str], Optional[int]]:
+        """Name, file and line of what made `value`; the line that builds the spec for None."""
+        op = None if value is None else self._op_of(value)
+        if op is None:
+            return (None, *self._call_site)
+        file, line = frames.op_site(op)
+        if file is None:
+            return (op.name, *self._call_site)
+        return op.name, file, line
+
+    @staticmethod
+    def _op_of(value: Any) -> Any:
+        if graphs.is_variable(value):
+            for part in distribution.components(value):
+                op = graphs.as_op(getattr(part, 'handle', part))
+                if op is not None:
+                    return op
+        return graphs.as_op(value)
+
+    # The graph.
+
+    @functools.cached_property
+    def index(self) -> GraphIndex:
+        """The index of `graph`; only rules of the 'graph' stage may ask for it."""
+        if self.graph is None:
+            raise ValueError('there is no graph')
+        return GraphIndex(self.graph)
+
+    def is_foreign(self, value: Any) -> bool:
+        """Whether a tensor, op or variable belongs to a graph that this spec cannot run."""
+        if self.graph is None:
+            return False
+        graph = graphs.graph_of(value)
+        if graph is None and graphs.is_variable(value):
+            owners = [graphs.graph_of(part) for part in distribution.components(value)]
+            graph = owners[0] if owners else None
+        if graph is None:
+            return False
+        return all(graph is not own for own in graphs.graph_chain(self.graph))
+
+    @functools.cached_property
+    def global_step(self) -> Any:
+        """The graph's global step variable; None when there is none."""
+        if self.graph is None:
+            return None
+        try:
+            return v1.train.get_global_step(self.graph)
+        except (TypeError, ValueError, RuntimeError, KeyError):
+            return None
+
+    @functools.cached_property
+    def stock_refusals(self) -> dict[str, Exception]:
+        """What stock's validators refuse, by field."""
+        return stock.verdicts(self.mode, self.fields)
+
+    # Hooks.
+
+    @functools.cached_property
+    def hook_uses(self) -> tuple[HookUse, ...]:
+        """Every hook of the four hook fields; other objects in these fields are left out."""
+        uses = []
+        for base_field in hooks_lib.HOOK_FIELDS:
+            for position, hook in enumerate(self.hooks_in(base_field)):
+                if hooks_lib.is_hook(hook):
+                    uses.append(HookUse(hook, f'{base_field}[{position}]', base_field,
+                                        hooks_lib.hook_graph_elements(hook)))
+        return tuple(uses)
+
+    def hooks_in(self, base_field: str) -> tuple[Any, ...]:
+        """The objects in one hook field; () when the field is no list or tuple."""
+        value = self.fields[base_field]
+        return tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else ()
+
+    @functools.cached_property
+    def active_hook_uses(self) -> tuple[HookUse, ...]:
+        """The hooks of the fields that this mode runs."""
+        fields = hooks_lib.FIELDS_OF_MODE.get(self.mode_text or '', ())
+        return tuple(use for use in self.hook_uses if use.base_field in fields)
+
+    @functools.cached_property
+    def opaque_hooks(self) -> tuple[Any, ...]:
+        """Running hooks that are not TensorFlow's own: they may do work that nobody sees."""
+        outside = [hook for hook in self.context.extra_hooks if not hooks_lib.is_stock(hook)]
+        return tuple([use.hook for use in self.active_hook_uses
+                      if not hooks_lib.is_stock(use.hook)] + outside)
+
+    # What a session of this mode runs.
+
+    @functools.cached_property
+    def queue_ops(self) -> tuple[Any, ...]:
+        """What queue runners run beside the step, those of SyncReplicasOptimizer's hook included."""
+        if self.graph is None:
+            return ()
+        runners = list(self.graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS))
+        for use in self.active_hook_uses:
+            if isinstance(use.hook, distribution.SyncReplicasHook):
+                optimizer = getattr(use.hook, '_sync_optimizer', None)
+                runners.append(getattr(optimizer, '_chief_queue_runner', None))
+        return tuple(op for runner in runners
+                     for op in getattr(runner, 'enqueue_ops', None) or ())
+
+    @functools.cached_property
+    def hook_ops(self) -> tuple[Any, ...]:
+        """What the running hooks hold of this graph, and so may run."""
+        held = [element for use in self.active_hook_uses for element in use.elements]
+        for hook in self.context.extra_hooks:
+            held.extend(hooks_lib.hook_graph_elements(hook))
+        return tuple(element.value for element in held
+                     if element.kind in ('tensor', 'op') and not self.is_foreign(element.value))
+
+    @functools.cached_property
+    def step_roots(self) -> tuple[Any, ...]:
+        """What one step fetches for certain: by mode, from the fields of the spec."""
+        if self.is_train:
+            roots = [self.loss, self.train_op]
+        elif self.is_eval:
+            roots = [self.loss] + [part for value in self._metric_parts for part in value]
+        else:
+            roots = list(self.prediction_tensors.values())
+        return tuple(root for root in roots if graphs.as_op(root) is not None)
+
+    @functools.cached_property
+    def _metric_parts(self) -> list[tuple[Any, ...]]:
+        metrics = self.eval_metric_ops
+        parts: list[tuple[Any, ...]] = []
+        for value in metrics.values() if isinstance(metrics, dict) else ():
+            if isinstance(value, tuple):
+                parts.append(tuple(tf.nest.flatten(value)))
+            elif isinstance(value, tf.keras.metrics.Metric):
+                parts.append(tuple(value.updates))
+        return parts
+
+    @functools.cached_property
+    def step_ops(self) -> set[Any]:
+        """All ops that one step runs for certain."""
+        return self.index.ancestors(self.step_roots)
+
+    @functools.cached_property
+    def run_ops(self) -> set[Any]:
+        """All ops that a step runs, counting what hooks and queue runners may run as well."""
+        return self.index.ancestors((*self.step_roots, *self.hook_ops, *self.queue_ops))
+
+    # Predictions.
+
+    @functools.cached_property
+    def prediction_tensors(self) -> dict[Any, Any]:
+        """Predictions by key; a bare tensor has the key None; what is no tensor is left out."""
+        value = self.predictions
+        items = value.items() if isinstance(value, dict) else [(None, value)]
+        return {key: item for key, item in items if graphs.is_tensor(item)}
+
+    @functools.cached_property
+    def replica(self) -> tuple[int, int]:
+        """The id of this replica and their number; (0, 1) without a strategy."""
+        return distribution.replica()

@@ -1,0 +1,384 @@
+"""One index of a `tf.Graph`, built once per spec and read by every rule.
+
+Building it is one pass over the ops that looks at their types alone; everything else (ancestors,
+writes, variables, function bodies) is worked out when a rule first asks, and kept.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from typing import Any, Iterable, Iterator, Optional
+
+from estimator_spec_ext.compat import distribution, functions, graphs, tf, v1
+
+# Where data enters a graph; what lies behind an iterator belongs to the input_fn.
+ITERATOR_TYPES = frozenset({
+    'IteratorGetNext', 'IteratorGetNextSync', 'IteratorGetNextAsOptional', 'DatasetToSingleElement',
+    'MultiDeviceIteratorGetNextFromShard'})
+DEQUEUE_TYPES = frozenset({
+    'QueueDequeue', 'QueueDequeueV2', 'QueueDequeueMany', 'QueueDequeueManyV2',
+    'QueueDequeueUpTo', 'QueueDequeueUpToV2', 'ReaderRead', 'ReaderReadV2', 'ReaderReadUpToV2'})
+PLACEHOLDER_TYPES = frozenset({'Placeholder', 'PlaceholderV2', 'PlaceholderWithDefault'})
+INPUT_TYPES = ITERATOR_TYPES | DEQUEUE_TYPES | PLACEHOLDER_TYPES
+PY_FUNC_TYPES = frozenset({'PyFunc', 'PyFuncStateless', 'EagerPyFunc'})
+VARIABLE_TYPES = frozenset({'VarHandleOp', 'VariableV2', 'Variable', 'TemporaryVariable'})
+TABLE_TYPES = frozenset({
+    'HashTable', 'HashTableV2', 'MutableHashTable', 'MutableHashTableV2', 'MutableDenseHashTable',
+    'MutableDenseHashTableV2', 'MutableHashTableOfTensors', 'MutableHashTableOfTensorsV2',
+    'AnonymousHashTable', 'AnonymousMutableHashTable'})
+TABLE_INIT_TYPES = frozenset({
+    'InitializeTable', 'InitializeTableV2', 'InitializeTableFromTextFile',
+    'InitializeTableFromTextFileV2', 'InitializeTableFromDataset', 'LookupTableImport',
+    'LookupTableImportV2'})
+RANDOM_TYPES = frozenset({
+    'RandomUniform', 'RandomUniformInt', 'RandomStandardNormal', 'TruncatedNormal',
+    'ParameterizedTruncatedNormal', 'RandomShuffle', 'RandomGamma', 'RandomPoisson',
+    'RandomPoissonV2', 'Multinomial', 'RandomCrop', 'StatelessRandomUniform',
+    'StatelessRandomUniformV2', 'StatelessRandomUniformInt', 'StatelessRandomUniformIntV2',
+    'StatelessRandomNormal', 'StatelessRandomNormalV2', 'StatelessTruncatedNormal',
+    'StatelessTruncatedNormalV2', 'StatelessMultinomial', 'StatefulUniform',
+    'StatefulUniformFullInt', 'StatefulUniformInt', 'StatefulStandardNormal',
+    'StatefulStandardNormalV2', 'StatefulTruncatedNormal', 'StatefulRandomBinomial'})
+
+# Ops that hand on the resource or reference that they get.
+_PASSING_TYPES = frozenset({
+    'Identity', 'RefIdentity', 'Enter', 'RefEnter', 'Exit', 'RefExit', 'Switch', 'RefSwitch',
+    'NextIteration', 'RefNextIteration', 'Merge', 'RefMerge', 'IdentityN', 'While',
+    'StatelessWhile'})
+_COLLECTIONS = (
+    v1.GraphKeys.GLOBAL_VARIABLES, v1.GraphKeys.LOCAL_VARIABLES,
+    v1.GraphKeys.TRAINABLE_VARIABLES, v1.GraphKeys.METRIC_VARIABLES,
+    v1.GraphKeys.MODEL_VARIABLES, v1.GraphKeys.MOVING_AVERAGE_VARIABLES)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class VariableInfo:
+    """A variable of the graph, reference, resource, Keras or distributed alike.
+
+    Attributes:
+      name: without ':0'.
+      variable: the Python object; None for a variable that no collection holds.
+      handles: its ops of type VarHandleOp or VariableV2, one for a plain variable.
+      trainable: whether it is in TRAINABLE_VARIABLES.
+      collections: names of the collections that hold it.
+    """
+
+    name: str
+    variable: Any
+    handles: tuple[Any, ...]
+    trainable: bool
+    collections: frozenset[str]
+
+    @property
+    def op(self) -> Any:
+        """The first of `handles`."""
+        return self.handles[0]
+
+    @property
+    def shape(self) -> tf.TensorShape:
+        """The static shape."""
+        if self.variable is not None:
+            return self.variable.shape
+        return tf.TensorShape(graphs.attribute(self.op, 'shape'))
+
+    @property
+    def dtype(self) -> tf.DType:
+        """The dtype, never a reference dtype."""
+        if self.variable is not None:
+            return self.variable.dtype.base_dtype
+        return tf.as_dtype(graphs.attribute(self.op, 'dtype')).base_dtype
+
+    @property
+    def is_global(self) -> bool:
+        """Whether a checkpoint holds it by default."""
+        return v1.GraphKeys.GLOBAL_VARIABLES in self.collections
+
+
+@dataclasses.dataclass(frozen=True)
+class Occurrence:
+    """An op of a type that was looked for, or one inside the functions that an op calls.
+
+    Attributes:
+      op: the op in the graph itself.
+      inner: the name of the node inside a function body; None for the op itself.
+      type: the type that was found.
+    """
+
+    op: Any
+    inner: Optional[str]
+    type: str
+
+
+class GraphIndex:
+    """Answers what the rules ask of one graph.
+
+    Args:
+      graph: the `tf.Graph`; it is read, never changed.
+
+    Example:
+      >>> graph = tf.Graph()
+      >>> with graph.as_default():
+      ...     product = tf.constant(2.) * tf.constant(3.)
+      >>> index = GraphIndex(graph)
+      >>> sorted(op.type for op in index.ancestors([product]))
+      ['Const', 'Const', 'Mul']
+    """
+
+    def __init__(self, graph: tf.Graph) -> None:
+        self.graph = graph
+        by_type: dict[str, list[Any]] = {}
+        for op in graph.get_operations():
+            op_type = op.type
+            if op_type in by_type:
+                by_type[op_type].append(op)
+            else:
+                by_type[op_type] = [op]
+        self._by_type = by_type
+        self._ancestors: dict[frozenset[Any], set[Any]] = {}
+
+    def of_types(self, types: Iterable[str]) -> list[Any]:
+        """All ops of the given types, in order of type and creation."""
+        return [op for op_type in sorted(types) for op in self._by_type.get(op_type, ())]
+
+    @property
+    def types(self) -> Iterable[str]:
+        """The types of op that occur in the graph itself."""
+        return self._by_type.keys()
+
+    # Reachability.
+
+    def ancestors(self, roots: Iterable[Any]) -> set[Any]:
+        """The ops that a session must run to give `roots`, roots included.
+
+        Args:
+          roots: ops, tensors or variables of this graph; anything else is passed over.
+
+        Returns:
+          A set of ops, through data and control inputs. Do not change it: it is shared.
+        """
+        ops = frozenset(op for op in map(graphs.as_op, roots)
+                        if op is not None and op.graph is self.graph)
+        found = self._ancestors.get(ops)
+        if found is None:
+            found = self._walk(ops)
+            self._ancestors[ops] = found
+        return found
+
+    def _walk(self, ops: Iterable[Any]) -> set[Any]:
+        seen: set[Any] = set(ops)
+        stack = list(seen)
+        while stack:
+            op = stack.pop()
+            for tensor in op.inputs:
+                parent = tensor.op
+                if parent not in seen:
+                    seen.add(parent)
+                    stack.append(parent)
+            for parent in op.control_inputs:
+                if parent not in seen:
+                    seen.add(parent)
+                    stack.append(parent)
+        return seen
+
+    def data_ancestors(self, roots: Iterable[Any], stop: Iterable[Any] = ()) -> set[Any]:
+        """Like `ancestors`, through data inputs alone, not looking behind the ops in `stop`."""
+        ops = [op for op in map(graphs.as_op, roots) if op is not None and op.graph is self.graph]
+        seen = set(ops)
+        walls = set(stop)
+        stack = [op for op in seen if op not in walls]
+        while stack:
+            for tensor in stack.pop().inputs:
+                parent = tensor.op
+                if parent not in seen:
+                    seen.add(parent)
+                    if parent not in walls:
+                        stack.append(parent)
+        return seen
+
+    def path(self, root: Any, target: Any) -> tuple[str, ...]:
+        """Names of the ops on a shortest way back from `root` to `target`, both included."""
+        start, goal = graphs.as_op(root), graphs.as_op(target)
+        came_from: dict[Any, Any] = {start: None}
+        queue = collections.deque([start])
+        while queue:
+            op = queue.popleft()
+            if op is goal or op == goal:
+                names = []
+                while op is not None:
+                    names.append(op.name)
+                    op = came_from[op]
+                return tuple(reversed(names))
+            for parent in [tensor.op for tensor in op.inputs] + list(op.control_inputs):
+                if parent not in came_from:
+                    came_from[parent] = op
+                    queue.append(parent)
+        return ()
+
+    @staticmethod
+    def consumers(op: Any) -> list[Any]:
+        """The ops that read an output of `op`."""
+        return [consumer for output in op.outputs for consumer in output.consumers()]
+
+    # Function bodies.
+
+    @functools.cached_property
+    def calls(self) -> dict[Any, functions.Summary]:
+        """The ops that call functions (v2 control flow, tf.function, Defun), with what these do."""
+        result = {}
+        bodies: dict[str, functions.Summary] = {}
+        for op_type, ops in self._by_type.items():
+            if (functions.may_call(op_type)
+                    or graphs.is_function_name(self.graph, op_type)):
+                for op in ops:
+                    result[op] = functions.summary_of_call(self.graph, op, bodies)
+        return result
+
+    def find(self, types: Iterable[str],
+             within: Optional[set[Any]] = None) -> Iterator[Occurrence]:
+        """Ops of `types`, in the graph and inside the functions that it calls.
+
+        Args:
+          types: op types.
+          within: only these ops (and the functions that they call); None for the whole graph.
+
+        Yields:
+          An `Occurrence` for each, in a stable order.
+        """
+        wanted = frozenset(types)
+        for op in self.of_types(wanted):
+            if within is None or op in within:
+                yield Occurrence(op, None, op.type)
+        for op, summary in self.calls.items():
+            if within is None or op in within:
+                for name, op_type in summary.nodes:
+                    if op_type in wanted:
+                        yield Occurrence(op, name, op_type)
+
+    # Variables and who writes them.
+
+    def handle(self, tensor: Any) -> Any:
+        """The op that made the variable, table or iterator behind a resource or reference."""
+        op, index = tensor.op, tensor.value_index
+        for _ in range(1000):
+            if op.type not in _PASSING_TYPES or not op.inputs:
+                break
+            many = op.type in ('IdentityN', 'While', 'StatelessWhile')
+            tensor = op.inputs[index if many else 0]
+            op, index = tensor.op, tensor.value_index
+        return op
+
+    @functools.cached_property
+    def variables(self) -> tuple[VariableInfo, ...]:
+        """All variables of the graph, in order of creation."""
+        found: dict[Any, tuple[Any, set[str]]] = {}
+        for name in _COLLECTIONS:
+            for variable in self.graph.get_collection_ref(name):
+                if graphs.is_variable(variable):
+                    found.setdefault(id(variable), (variable, set()))[1].add(name)
+        infos, known = [], set()
+        for variable, names in found.values():
+            handles = tuple(op for op in map(_variable_op, distribution.components(variable))
+                            if op is not None and op.graph is self.graph)
+            if handles and not known.intersection(handles):
+                known.update(handles)
+                infos.append(VariableInfo(
+                    name=variable.name.split(':')[0], variable=variable, handles=handles,
+                    trainable=v1.GraphKeys.TRAINABLE_VARIABLES in names,
+                    collections=frozenset(names)))
+        for op in self.of_types(VARIABLE_TYPES):
+            if op not in known:
+                infos.append(VariableInfo(name=op.name, variable=None, handles=(op,),
+                                          trainable=False, collections=frozenset()))
+        return tuple(infos)
+
+    @functools.cached_property
+    def _variable_of_handle(self) -> dict[Any, VariableInfo]:
+        return {op: info for info in self.variables for op in info.handles}
+
+    def variable(self, value: Any) -> Optional[VariableInfo]:
+        """The `VariableInfo` of a variable, a handle op or a resource tensor; None if unknown."""
+        if graphs.is_variable(value):
+            for part in distribution.components(value):
+                info = self._variable_of_handle.get(_variable_op(part))
+                if info is not None:
+                    return info
+            return None
+        op = value if isinstance(value, tf.Operation) else self.handle(value)
+        return self._variable_of_handle.get(op)
+
+    @functools.cached_property
+    def writes(self) -> dict[Any, tuple[Any, ...]]:
+        """For each handle op, the ops that write it: assigns, optimizers, calls that do so inside.
+
+        Initialisers and the assigns that a Saver made for restoring are among them.
+        """
+        found: dict[Any, list[Any]] = {}
+        for op_type, ops in self._by_type.items():
+            if functions.is_write_type(op_type):
+                for op in ops:
+                    for handle in self._written_by(op):
+                        found.setdefault(handle, []).append(op)
+        for op, summary in self.calls.items():
+            for position in summary.writes:
+                if position < len(op.inputs):
+                    found.setdefault(self.handle(op.inputs[position]), []).append(op)
+        return {handle: tuple(ops) for handle, ops in found.items()}
+
+    def _written_by(self, op: Any) -> Iterator[Any]:
+        seen = set()
+        for tensor in op.inputs:
+            if tensor.dtype == tf.resource or graphs.is_ref_dtype(tensor.dtype):
+                handle = self.handle(tensor)
+                if handle not in seen:
+                    seen.add(handle)
+                    yield handle
+
+    @functools.cached_property
+    def _initializers(self) -> set[Any]:
+        found = set()
+        for info in self.variables:
+            for part in distribution.components(info.variable) if info.variable is not None else ():
+                op = graphs.as_op(getattr(part, 'initializer', None))
+                if op is not None:
+                    found.add(op)
+        return found
+
+    def updates(self, info: VariableInfo) -> tuple[Any, ...]:
+        """The ops that write the variable, without its initialiser and a Saver's restoring."""
+        return tuple(op for handle in info.handles for op in self.writes.get(handle, ())
+                     if op not in self._initializers and not self._restores(op))
+
+    @staticmethod
+    def _restores(op: Any) -> bool:
+        """Whether an assign takes its value from a checkpoint reader."""
+        if not op.type.startswith('Assign') or len(op.inputs) < 2:
+            return False
+        source = op.inputs[1].op
+        for _ in range(4):
+            if source.type in ('RestoreV2', 'Restore', 'RestoreSlice'):
+                return True
+            if source.type not in ('Identity', 'Reshape', 'Cast') or not source.inputs:
+                return False
+            source = source.inputs[0].op
+        return False
+
+    def written(self, ops: set[Any]) -> dict[VariableInfo, tuple[Any, ...]]:
+        """The variables that running `ops` updates, each with the ops that do so."""
+        result = {}
+        for info in self.variables:
+            found = tuple(op for op in self.updates(info) if op in ops)
+            if found:
+                result[info] = found
+        return result
+
+    def read(self, ops: set[Any]) -> list[VariableInfo]:
+        """The variables that occur among `ops`."""
+        return [info for info in self.variables if any(op in ops for op in info.handles)]
+
+
+def _variable_op(variable: Any) -> Any:
+    """The VarHandleOp or VariableV2 op of a plain variable."""
+    handle = getattr(variable, 'handle', None)
+    return graphs.as_op(handle if handle is not None else variable)

@@ -1,0 +1,89 @@
+"""The explicit list of all rules. Add a rule by adding its file and one line in `RULES`."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from typing import Optional
+
+from estimator_spec_ext.rule import Rule
+from estimator_spec_ext.rules import loss, mode, tool
+
+RULES: tuple[Rule, ...] = (
+    mode.UnknownMode(),
+    mode.StockRefuses(),
+    loss.LossNotScalar(),
+    loss.LossNotFloating(),
+    loss.LossUnknownShape(),
+    tool.RuleCrashed(),
+    tool.UnusedSuppression(),
+    tool.InvalidSuppression(),
+)
+
+
+def rules() -> tuple[Rule, ...]:
+    """All rules, in the order of their codes.
+
+    Returns:
+      A tuple of `Rule`s with `code`, `slug`, `severity`, `stage`, `modes`, `mistakes`, `summary`.
+
+    Example:
+      >>> rules()[0].code
+      'ESX101'
+    """
+    return _sorted_rules()
+
+
+@functools.lru_cache(maxsize=None)
+def _sorted_rules() -> tuple[Rule, ...]:
+    return tuple(sorted(RULES, key=lambda rule: rule.code))
+
+
+def rules_of_stage(stage: str) -> tuple[Rule, ...]:
+    """The rules of one stage, in the order of their codes."""
+    return tuple(rule for rule in rules() if rule.stage == stage)
+
+
+@functools.lru_cache(maxsize=None)
+def _by_name() -> dict[str, Rule]:
+    return {name: rule for rule in rules() for name in (rule.code, rule.slug)}
+
+
+def find(name: str) -> Optional[Rule]:
+    """The rule with this code or slug; None when there is none."""
+    return _by_name().get(name)
+
+
+def nearest(name: str) -> tuple[str, ...]:
+    """Up to three names of rules that look like `name`, the nearest first."""
+    return tuple(difflib.get_close_matches(name, list(_by_name()), n=3, cutoff=0.5))
+
+
+def explain(name: str) -> str:
+    """The documentation of a rule as text.
+
+    Args:
+      name: a code ('ESX201') or a slug ('loss-not-scalar').
+
+    Returns:
+      What `estimator-preflight explain` prints.
+
+    Raises:
+      KeyError: when no rule has this name; the message gives the nearest names.
+
+    Example:
+      >>> explain('loss-not-scalar').splitlines()[0]
+      'ESX201 loss-not-scalar (error)'
+    """
+    rule = find(name)
+    if rule is None:
+        near = nearest(name)
+        raise KeyError(f'no rule is called {name!r}'
+                       + (f'; did you mean {", ".join(near)}?' if near else ''))
+    labels = {'train': 'train', 'eval': 'eval', 'infer': 'predict'}
+    modes = ', '.join(labels[mode] for mode in rule.modes)
+    lines = [f'{rule.code} {rule.slug} ({rule.severity.value})',
+             f'stage: {rule.stage}   modes: {modes}'
+             + (f'   mistakes: {", ".join(rule.mistakes)}' if rule.mistakes else ''),
+             '', rule.documentation, '']
+    return '\n'.join(lines)

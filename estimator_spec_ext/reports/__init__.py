@@ -1,0 +1,1 @@
+"""One format a module; each has `render(report) -> str`."""

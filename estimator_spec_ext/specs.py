@@ -1,0 +1,165 @@
+"""`StrictEstimatorSpec`: stock's class, with every fault reported at once."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Optional
+
+from estimator_spec_ext import engine, export, facts
+from estimator_spec_ext.compat import EstimatorSpec, distribution, graphs, tf
+
+
+class StrictEstimatorSpec(EstimatorSpec):
+    """A `tf.estimator.EstimatorSpec` that tells all its faults when it is built.
+
+    Same fields, same order, same result as stock's class, so the name can be exchanged in any
+    model_fn and nothing else changes. It adds checks, and in PREDICT the export signatures that
+    serving needs (see `default_export_outputs`). What the caller hands in is never changed.
+
+    A loss of unknown static shape is returned behind a run-time assertion; the graph is not
+    changed otherwise.
+
+    Args:
+      mode: a `tf.estimator.ModeKeys` value.
+      predictions: a tensor or a dict of tensors; required in PREDICT.
+      loss: a floating scalar, shape () or (1,); required in TRAIN and EVAL.
+      train_op: an op, tensor or variable; required in TRAIN.
+      eval_metric_ops: a dict from name to `(value, update_op)` or a `tf.keras.metrics.Metric`.
+      export_outputs: a dict from name to `tf.estimator.export.ExportOutput`, for PREDICT.
+      training_chief_hooks: hooks for the chief alone, in TRAIN.
+      training_hooks: hooks for every worker, in TRAIN.
+      scaffold: a `tf.compat.v1.train.Scaffold`.
+      evaluation_hooks: hooks for EVAL.
+      prediction_hooks: hooks for PREDICT.
+      suppress: a mapping from the slug or code of a rule to the reason why it does not apply here.
+
+    Raises:
+      EstimatorSpecError: (a ValueError) with every finding, when at least one is an error.
+      EstimatorSpecTypeError: (an EstimatorSpecError and a TypeError) where stock raises TypeError.
+
+    Example:
+      >>> with tf.Graph().as_default():
+      ...     p = tf.compat.v1.placeholder(tf.float32, [None, 3])
+      ...     spec = StrictEstimatorSpec('infer', predictions={'p': p})
+      >>> list(spec.export_outputs)
+      ['serving_default']
+    """
+
+    def __new__(cls, mode: Any, predictions: Any = None, loss: Any = None, train_op: Any = None,
+                eval_metric_ops: Any = None, export_outputs: Any = None,
+                training_chief_hooks: Any = None, training_hooks: Any = None, scaffold: Any = None,
+                evaluation_hooks: Any = None, prediction_hooks: Any = None, *,
+                suppress: Optional[Mapping[str, str]] = None) -> 'StrictEstimatorSpec':
+        fields = dict(
+            predictions=predictions, loss=loss, train_op=train_op,
+            eval_metric_ops=_own(eval_metric_ops), export_outputs=_own(export_outputs),
+            training_chief_hooks=_own(training_chief_hooks), training_hooks=_own(training_hooks),
+            scaffold=scaffold, evaluation_hooks=_own(evaluation_hooks),
+            prediction_hooks=_own(prediction_hooks))
+        return build(cls, mode, fields, suppress=suppress)
+
+    def _replace(self, **changes: Any) -> 'StrictEstimatorSpec':
+        """A new spec of the same class; see `replace`."""
+        return replace(self, **changes)
+
+
+def build(cls: Any, mode: Any, fields: dict[str, Any], *,
+          suppress: Optional[Mapping[str, str]] = None,
+          context: facts.JobContext = facts.JobContext()) -> Any:
+    """Checks the fields and builds a strict spec of class `cls` from them.
+
+    Args:
+      cls: `StrictEstimatorSpec` or a subclass of it.
+      mode: the mode.
+      fields: the other ten fields by name; the dict and its containers are the callee's.
+      suppress: reasons by rule.
+      context: what is known of the job.
+
+    Returns:
+      The spec.
+
+    Raises:
+      EstimatorSpecError: when there are errors.
+    """
+    if mode == 'infer':
+        fields['export_outputs'] = export.complete_export_outputs(
+            fields['export_outputs'], fields['predictions'])
+    spec_facts = facts.SpecFacts(mode, fields, context=context)
+    report = engine.check(spec_facts, suppress=suppress)
+    if not report.ok:
+        refusals = spec_facts.stock_refusals.values()
+        type_error = any(isinstance(error, TypeError) for error in refusals)
+        raise report.to_error(type_error=type_error)
+    engine.log_warnings(report)
+    fields['loss'] = guarded_loss(fields['loss'], mode)
+    return super(StrictEstimatorSpec, cls).__new__(cls, mode, **fields)
+
+
+def _own(value: Any) -> Any:
+    """A container of our own with the caller's items: stock changes the ones that it gets."""
+    if type(value) in (dict, list, tuple, set):
+        return value.copy() if hasattr(value, 'copy') else value
+    if isinstance(value, dict):
+        try:
+            return type(value)(value)  # keeps an OrderedDict what it is
+        except Exception:  # noqa: BLE001 - a dict of the user's may take other arguments
+            return dict(value)
+    if hasattr(value, '__next__'):
+        return tuple(value)  # an iterator can be read only once
+    return value
+
+
+def guarded_loss(loss: Any, mode: Any) -> Any:
+    """The loss behind an assertion that it is one number, where its static shape does not say so.
+
+    Args:
+      loss: the loss; anything that is no tensor of unknown rank is returned as it is.
+      mode: nothing is added outside of TRAIN and EVAL, nor under a TPU rewrite.
+
+    Returns:
+      A scalar tensor that fails with the loss's name and real shape when it is run, or `loss`.
+    """
+    if (mode not in ('train', 'eval') or distribution.is_per_replica(loss)
+            or not graphs.is_tensor(loss) or loss.shape.rank is not None
+            or tf.executing_eagerly()):
+        return loss
+    if graphs.in_xla_rewrite(tf.compat.v1.get_default_graph()):
+        return loss
+    text = f"loss '{loss.name}' must be one number, of shape () or (1,); its shape is now"
+    with tf.name_scope('strict_loss'):
+        check = tf.debugging.Assert(tf.equal(tf.size(loss), 1), [text, tf.shape(loss)])
+        with tf.control_dependencies([check]):
+            return tf.reshape(loss, [], name='checked')
+
+
+def replace(spec: Any, **changes: Any) -> Any:
+    """A new spec of the same class with some fields changed and all others kept.
+
+    Stock's own `_replace` returns the base class and ignores names that it does not know.
+
+    Args:
+      spec: any `EstimatorSpec` or `TPUEstimatorSpec`.
+      **changes: fields by name.
+
+    Returns:
+      A spec of `type(spec)`, checked again when that is a strict one.
+
+    Raises:
+      ValueError: for a name that is no field, or another mode.
+      EstimatorSpecError: when the new spec has errors.
+
+    Example:
+      >>> with tf.Graph().as_default():
+      ...     p = tf.compat.v1.placeholder(tf.float32, [None])
+      ...     spec = StrictEstimatorSpec('infer', predictions={'p': p})
+      ...     hook = tf.compat.v1.train.StepCounterHook(output_dir=None, summary_writer=object())
+      ...     new = replace(spec, prediction_hooks=[hook])
+      >>> type(new).__name__, len(new.prediction_hooks)
+      ('StrictEstimatorSpec', 1)
+    """
+    unknown = sorted(set(changes) - set(spec._fields))
+    if unknown:
+        raise ValueError(f'{type(spec).__name__} has no field {", ".join(map(repr, unknown))}; '
+                         f'its fields are {", ".join(spec._fields)}')
+    if changes.get('mode', spec.mode) != spec.mode:
+        raise ValueError('mode of EstimatorSpec cannot be changed.')
+    return type(spec)(**{**spec._asdict(), **changes})

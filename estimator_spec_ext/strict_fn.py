@@ -1,0 +1,78 @@
+"""`strict_model_fn`: makes the result of any model_fn strict."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, Callable, Mapping, Optional
+
+from estimator_spec_ext import facts, specs
+from estimator_spec_ext.compat import EstimatorSpec, tf
+
+do_not_convert = tf.autograph.experimental.do_not_convert
+
+
+def strict_model_fn(model_fn: Optional[Callable[..., Any]] = None, *,
+                    suppress: Optional[Mapping[str, str]] = None) -> Callable[..., Any]:
+    """Wraps or decorates a model_fn, so that the spec it returns is checked strictly.
+
+    The wrapped function keeps its signature, since Estimator looks at the names of the arguments.
+    It may return a stock spec, a head's or a canned estimator's, or a strict one.
+
+    Args:
+      model_fn: the function; None when used as a decorator with arguments.
+      suppress: reasons by slug or code of a rule.
+
+    Returns:
+      A model_fn that returns a `StrictEstimatorSpec` and raises `EstimatorSpecError`.
+
+    Raises:
+      TypeError: when `model_fn` is not callable.
+
+    Example:
+      >>> @strict_model_fn
+      ... def model_fn(features, labels, mode):
+      ...     return tf.estimator.EstimatorSpec(mode, predictions={'p': features})
+      >>> with tf.Graph().as_default():
+      ...     spec = model_fn(tf.compat.v1.placeholder(tf.float32, [None]), None, 'infer')
+      >>> type(spec).__name__
+      'StrictEstimatorSpec'
+    """
+    if model_fn is None:
+        return functools.partial(strict_model_fn, suppress=suppress)
+    if not callable(model_fn):
+        raise TypeError(f'model_fn must be callable, got {type(model_fn).__name__}')
+    signature = inspect.signature(model_fn)
+
+    @functools.wraps(model_fn)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        spec = model_fn(*args, **kwargs)
+        config = _argument(signature, args, kwargs, 'config')
+        return make_strict(spec, suppress=suppress, context=context_of(config))
+
+    return wrapped
+
+
+def _argument(signature: inspect.Signature, args: Any, kwargs: Any, name: str) -> Any:
+    try:
+        return signature.bind_partial(*args, **kwargs).arguments.get(name)
+    except TypeError:
+        return None
+
+
+def context_of(config: Any) -> facts.JobContext:
+    """What a `tf.estimator.RunConfig` tells of the job; nothing for None."""
+    if not isinstance(config, tf.estimator.RunConfig):
+        return facts.JobContext()
+    return facts.JobContext(model_dir=config.model_dir, num_workers=config.num_worker_replicas)
+
+
+def make_strict(spec: Any, *, suppress: Optional[Mapping[str, str]] = None,
+                context: facts.JobContext = facts.JobContext()) -> Any:
+    """A strict spec of any spec; what is no spec is handed on, for Estimator to refuse."""
+    if not isinstance(spec, EstimatorSpec):
+        return spec
+    fields = spec._asdict()
+    mode = fields.pop('mode')
+    cls = type(spec) if isinstance(spec, specs.StrictEstimatorSpec) else specs.StrictEstimatorSpec
+    return specs.build(cls, mode, fields, suppress=suppress, context=context)

@@ -1,0 +1,88 @@
+"""Checks without building: for any spec, and for hooks alone."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Mapping, Optional
+
+from estimator_spec_ext import engine, facts
+from estimator_spec_ext.compat import EstimatorSpec, TPUEstimatorSpec, tf
+from estimator_spec_ext.diagnostics import Report
+from estimator_spec_ext.hooks import FIELDS_OF_MODE
+
+
+def validate_estimator_spec(spec: Any, *, graph: Optional[tf.Graph] = None,
+                            suppress: Optional[Mapping[str, str]] = None) -> Report:
+    """Checks any spec, stock or strict, and says what it found without raising.
+
+    Args:
+      spec: a `tf.estimator.EstimatorSpec` or a subclass.
+      graph: its graph; None for the graph of its tensors.
+      suppress: reasons by slug or code of a rule.
+
+    Returns:
+      A `Report` of depth 'graph'. A suppression that matched nothing is a warning in it.
+
+    Raises:
+      TypeError: when `spec` is no spec.
+
+    Example:
+      >>> with tf.Graph().as_default():
+      ...     p = tf.compat.v1.placeholder(tf.float32, [None, 3])
+      ...     spec = tf.estimator.EstimatorSpec('infer', predictions={'p': p})
+      >>> validate_estimator_spec(spec).ok
+      True
+    """
+    if isinstance(spec, TPUEstimatorSpec):
+        with _graph_or_default(graph or _graph_of_values(spec)):
+            spec = spec.as_estimator_spec()
+    if not isinstance(spec, EstimatorSpec):
+        raise TypeError(f'expected a tf.estimator.EstimatorSpec, got {type(spec).__name__}')
+    fields = spec._asdict()
+    mode = fields.pop('mode')
+    with _graph_or_default(graph or _graph_of_values(spec)):
+        return engine.check(facts.SpecFacts(mode, fields), suppress=suppress, strict_unused=True)
+
+
+def validate_hooks(hooks: Iterable[Any], *, mode: str,
+                   graph: Optional[tf.Graph] = None) -> Report:
+    """Checks hooks alone, as if they were those of a spec.
+
+    Args:
+      hooks: `tf.compat.v1.train.SessionRunHook`s; their `begin` is not called.
+      mode: the `tf.estimator.ModeKeys` value of the session in which they will run.
+      graph: the graph of that session; None for the default graph.
+
+    Returns:
+      A `Report` with the findings about hooks.
+
+    Raises:
+      ValueError: when `mode` is no mode.
+
+    Example:
+      >>> with tf.Graph().as_default():
+      ...     hook = tf.compat.v1.train.StopAtStepHook(last_step=3)
+      ...     validate_hooks([hook], mode='train').ok
+      True
+    """
+    if mode not in FIELDS_OF_MODE:
+        raise ValueError(f"mode must be 'train', 'eval' or 'infer', got {mode!r}")
+    field = FIELDS_OF_MODE[mode][-1]
+    with _graph_or_default(graph):
+        report = engine.check(facts.SpecFacts(mode, {field: tuple(hooks)}))
+    found = tuple(f for f in report.findings if f.where.base_field == field)
+    return Report(findings=found, rules_run=report.rules_run,
+                  rules_skipped=report.rules_skipped, depth='graph')
+
+
+def _graph_or_default(graph: Optional[tf.Graph]) -> Any:
+    return (graph or tf.compat.v1.get_default_graph()).as_default()
+
+
+def _graph_of_values(spec: Any) -> Optional[tf.Graph]:
+    """The graph of the first op or tensor among the fields."""
+    from estimator_spec_ext.compat import graphs
+    for value in tf.nest.flatten([spec.loss, spec.train_op, spec.predictions]):
+        graph = graphs.graph_of(value)
+        if graph is not None:
+            return graph
+    return None
