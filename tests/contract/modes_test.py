@@ -14,7 +14,7 @@ def test_mode_values():
 
 
 def test_inference_on_tpu_is_a_mode():
-    """TPUEstimator passes a fourth mode value to model_fn when it exports."""
+    """TPUEstimator has a fourth mode value of its own, for the export (see tpu_spec_test.py)."""
     assert tpu_estimator._INFERENCE_ON_TPU_MODE == '_inference_on_tpu'
     assert tf.estimator.EstimatorSpec('_inference_on_tpu').mode == '_inference_on_tpu'
 
