@@ -14,7 +14,13 @@ from absl import logging
 from estimator_spec_ext import registry
 from estimator_spec_ext.compat import tf
 from estimator_spec_ext.diagnostics import (
-    Finding, Report, Severity, Skipped, Suppressed, sorted_findings)
+    Finding,
+    Report,
+    Severity,
+    Skipped,
+    Suppressed,
+    sorted_findings,
+)
 from estimator_spec_ext.facts import Crash, SpecFacts
 from estimator_spec_ext.rule import Rule
 
@@ -144,7 +150,8 @@ def read_suppressions(suppress: Any) -> tuple[dict[str, str], list[tuple[str, st
         if not isinstance(name, str) or registry.find(name) is None:
             near = registry.nearest(name) if isinstance(name, str) else ()
             shown = name if isinstance(name, str) else f'a {type(name).__name__}'
-            faults.append((shown, 'names no rule' + (f'; the nearest is {near[0]}' if near else '')))
+            guess = f'; the nearest is {near[0]}' if near else ''
+            faults.append((shown, f'names no rule{guess}'))
         elif not isinstance(reason, str) or not reason.strip():
             faults.append((name, 'gives no reason'))
         else:

@@ -36,6 +36,9 @@ class JobContext:
     role: Optional[str] = None
 
 
+NO_CONTEXT = JobContext()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class HookUse:
     """One hook in one place of the spec.
@@ -78,7 +81,7 @@ class SpecFacts:
     """
 
     def __init__(self, mode: Any, fields: Mapping[str, Any], *, graph: Optional[tf.Graph] = None,
-                 context: JobContext = JobContext()) -> None:
+                 context: JobContext = NO_CONTEXT) -> None:
         self.mode = mode
         self.fields = {name: fields.get(name) for name in FIELDS}
         self.context = context
@@ -211,7 +214,7 @@ class SpecFacts:
 
     @functools.cached_property
     def queue_ops(self) -> tuple[Any, ...]:
-        """What queue runners run beside the step, those of SyncReplicasOptimizer's hook included."""
+        """What queue runners run beside the step, those of SyncReplicasOptimizer included."""
         if self.graph is None:
             return ()
         runners = list(self.graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS))

@@ -199,7 +199,8 @@ class GraphIndex:
 
     def path(self, root: Any, target: Any) -> tuple[str, ...]:
         """Names of the ops on a shortest way back from `root` to `target`, both included."""
-        start, goal = graphs.as_op(root), graphs.as_op(target)
+        start: Any = graphs.as_op(root)
+        goal: Any = graphs.as_op(target)
         came_from: dict[Any, Any] = {start: None}
         queue = collections.deque([start])
         while queue:
@@ -277,7 +278,8 @@ class GraphIndex:
             for variable in self.graph.get_collection_ref(name):
                 if graphs.is_variable(variable):
                     found.setdefault(id(variable), (variable, set()))[1].add(name)
-        infos, known = [], set()
+        infos: list[VariableInfo] = []
+        known: set[Any] = set()
         for variable, names in found.values():
             handles = tuple(op for op in map(_variable_op, distribution.components(variable))
                             if op is not None and op.graph is self.graph)

@@ -64,7 +64,7 @@ class StrictEstimatorSpec(EstimatorSpec):
 
 def build(cls: Any, mode: Any, fields: dict[str, Any], *,
           suppress: Optional[Mapping[str, str]] = None,
-          context: facts.JobContext = facts.JobContext()) -> Any:
+          context: facts.JobContext = facts.NO_CONTEXT) -> Any:
     """Checks the fields and builds a strict spec of class `cls` from them.
 
     Args:

@@ -68,7 +68,7 @@ def context_of(config: Any) -> facts.JobContext:
 
 
 def make_strict(spec: Any, *, suppress: Optional[Mapping[str, str]] = None,
-                context: facts.JobContext = facts.JobContext()) -> Any:
+                context: facts.JobContext = facts.NO_CONTEXT) -> Any:
     """A strict spec of any spec; what is no spec is handed on, for Estimator to refuse."""
     if not isinstance(spec, EstimatorSpec):
         return spec

@@ -6,6 +6,12 @@ Everything else imports TensorFlow from here, so that one place decides which es
 from __future__ import annotations
 
 from estimator_spec_ext.compat.namespace import (
-    EstimatorSpec, ModeKeys, TPUEstimatorSpec, estimator, tf, v1)
+    EstimatorSpec,
+    ModeKeys,
+    TPUEstimatorSpec,
+    estimator,
+    tf,
+    v1,
+)
 
 __all__ = ['EstimatorSpec', 'ModeKeys', 'TPUEstimatorSpec', 'estimator', 'tf', 'v1']

@@ -45,7 +45,7 @@ def may_call(op_type: str) -> bool:
     return op_type in _CALLS
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def is_write_type(op_type: str) -> bool:
     """Whether an op of this type writes the variables that are among its inputs."""
     return op_type.startswith(_WRITE_PREFIXES)
