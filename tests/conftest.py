@@ -20,6 +20,11 @@ def _tf1_behavior() -> bool:
     return value == '1'
 
 
+def pytest_addoption(parser):
+    parser.addoption('--regenerate-golden', action='store_true',
+                     help='write tests/golden/ anew from what the rules say now')
+
+
 def pytest_configure(config):
     # Before TensorFlow is imported, which reads it once.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
