@@ -16,4 +16,8 @@ if not hasattr(tf, 'estimator'):
 estimator: Any = tf.estimator
 EstimatorSpec: Any = estimator.EstimatorSpec
 ModeKeys: Any = estimator.ModeKeys
-TPUEstimatorSpec: Any = v1.estimator.tpu.TPUEstimatorSpec
+
+# From its own module: to read the public alias logs a deprecation warning at import.
+from tensorflow_estimator.python.estimator.tpu import tpu_estimator as _tpu  # noqa: E402
+
+TPUEstimatorSpec: Any = _tpu.TPUEstimatorSpec
