@@ -1,21 +1,27 @@
 """Finds the mistakes of a model_fn before they cost a training run.
 
-The recommended import is `import estimator_spec_ext as ese`.
+The recommended import is `import estimator_spec_ext as ese`. Every name is loaded when it is first
+used, so that reports can be read, and the command line can answer, without TensorFlow.
 """
 
 from __future__ import annotations
 
-from estimator_spec_ext.diagnostics import Finding, Report, Severity, Where
-from estimator_spec_ext.engine import findings
-from estimator_spec_ext.errors import EstimatorSpecError, EstimatorSpecTypeError
-from estimator_spec_ext.export import default_export_outputs
-from estimator_spec_ext.hooks import HookElement, hook_graph_elements
-from estimator_spec_ext.registry import explain, rules
-from estimator_spec_ext.rule import Rule
-from estimator_spec_ext.specs import StrictEstimatorSpec, replace
-from estimator_spec_ext.strict_fn import strict_model_fn
-from estimator_spec_ext.validate import validate_estimator_spec, validate_hooks
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from estimator_spec_ext.version import __version__
+
+if TYPE_CHECKING:
+    from estimator_spec_ext.diagnostics import Finding, Report, Severity, Where
+    from estimator_spec_ext.engine import findings
+    from estimator_spec_ext.errors import EstimatorSpecError, EstimatorSpecTypeError
+    from estimator_spec_ext.export import default_export_outputs
+    from estimator_spec_ext.hooks import HookElement, hook_graph_elements
+    from estimator_spec_ext.registry import explain, rules
+    from estimator_spec_ext.rule import Rule
+    from estimator_spec_ext.specs import StrictEstimatorSpec, replace
+    from estimator_spec_ext.strict_fn import strict_model_fn
+    from estimator_spec_ext.validate import validate_estimator_spec, validate_hooks
 
 __all__ = [
     'EstimatorSpecError', 'EstimatorSpecTypeError', 'Finding', 'HookElement', 'Report', 'Rule',
@@ -23,3 +29,45 @@ __all__ = [
     'findings', 'hook_graph_elements', 'replace', 'rules', 'strict_model_fn',
     'validate_estimator_spec', 'validate_hooks',
 ]
+
+# The module that each name lives in.
+_HOMES = {
+    'EstimatorSpecError': 'errors',
+    'EstimatorSpecTypeError': 'errors',
+    'Finding': 'diagnostics',
+    'HookElement': 'hooks',
+    'Report': 'diagnostics',
+    'Rule': 'rule',
+    'Severity': 'diagnostics',
+    'StrictEstimatorSpec': 'specs',
+    'Where': 'diagnostics',
+    'default_export_outputs': 'export',
+    'explain': 'registry',
+    'findings': 'engine',
+    'hook_graph_elements': 'hooks',
+    'replace': 'specs',
+    'rules': 'registry',
+    'strict_model_fn': 'strict_fn',
+    'validate_estimator_spec': 'validate',
+    'validate_hooks': 'validate',
+}
+
+
+# Python binds the name of a subpackage when it is first imported. That happens here, for those
+# that are also public functions, so that it cannot hide the function later.
+for _subpackage in ('rules',):
+    importlib.import_module(f'{__name__}.{_subpackage}')
+    globals().pop(_subpackage)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(importlib.import_module(f'{__name__}.{home}'), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
