@@ -20,10 +20,10 @@ export PYTHONNOUSERSITE := 1
 export PYTHON
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo test lint bench rules-table clean
 
 help:  ## List these commands
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 venv:  ## Make the virtual environment .venv, if it is missing or out of date
 	@sh tools/make_venv.sh "$(VENV)"
@@ -45,6 +45,10 @@ lint: venv  ## Run the linter and the type checker
 
 bench: venv  ## Measure the cost of the checks against stock TensorFlow
 	@"$(RUN)" benchmarks/run.py $(ARGS)
+
+rules-table: venv  ## Write docs/rules.md anew from the rules
+	@"$(RUN)" -m estimator_spec_ext rules --format markdown > docs/rules.md.new
+	@mv docs/rules.md.new docs/rules.md
 
 clean:  ## Remove .venv and everything that these commands wrote
 	@if [ ! -e "$(VENV)" ] || [ -e "$(VENV)/.made-by-make" ]; then rm -rf "$(VENV)"; fi
