@@ -31,6 +31,11 @@ def _reason(output, receiver):
     return str(caught.value)
 
 
+def _warnings(tf_log):
+    """The warnings about the export; TensorFlow also warns of its own deprecations."""
+    return [line for line in tf_log.at('WARNING') if line.startswith('Export ')]
+
+
 def test_default_is_one_predict_output(graph):
     """Without export_outputs, PREDICT gets one PredictOutput of the predictions."""
     p = tf.constant([1.0])
@@ -102,7 +107,7 @@ def test_the_reason_is_logged_as_information_alone(graph, raw, tf_log):
     excluded = [line for line in tf_log.at('INFO') if line.startswith(f"'{DEFAULT}' : ")]
     assert len(excluded) == 1
     assert excluded[0].startswith(f"'{DEFAULT}' : {ONE_STRING}")
-    assert tf_log.at('WARNING') == ['Export includes no signatures!']
+    assert _warnings(tf_log) == ['Export includes no signatures!']
     assert tf_log.at('ERROR') == []
 
 
@@ -111,7 +116,7 @@ def test_a_lost_default_beside_another_signature(graph, raw, tf_log):
     p = tf.constant([1.0])
     outputs = {DEFAULT: export.RegressionOutput(p), 'predict': export.PredictOutput(p)}
     assert list(export_utils.build_all_signature_defs(raw, outputs)) == ['predict']
-    assert tf_log.at('WARNING') == ['Export includes no default signature!']
+    assert _warnings(tf_log) == ['Export includes no default signature!']
 
 
 def test_one_string_receiver_keeps_all_three(graph, serialized):
@@ -211,3 +216,26 @@ def test_a_savedmodel_without_signatures_is_written(make_estimator, linear, inpu
     with tf.Graph().as_default(), v1.Session() as session:
         meta_graph = v1.saved_model.load(session, ['serve'], path.decode())
     assert dict(meta_graph.signature_def) == {}
+
+
+def _multi_head():
+    head = tf.estimator.MultiHead(
+        [tf.estimator.BinaryClassHead(name='a'), tf.estimator.BinaryClassHead(name='b')]
+    )
+    return head, {'a': tf.zeros([2, 1]), 'b': tf.zeros([2, 1])}
+
+
+def _single_head():
+    return tf.estimator.BinaryClassHead(), tf.zeros([2, 1])
+
+
+@pytest.mark.parametrize('make', [_single_head, _multi_head])
+def test_heads_lose_their_default_over_raw_receivers(raw, tf_log, make):
+    """The serving_default of TensorFlow's own heads is dropped for a receiver of raw tensors."""
+    head, logits = make()
+    spec = head.create_estimator_spec(raw, 'infer', logits, trainable_variables=[])
+    assert DEFAULT in spec.export_outputs
+    signatures = export_utils.build_all_signature_defs(raw, spec.export_outputs)
+    assert DEFAULT not in signatures
+    assert 'predict' in signatures
+    assert _warnings(tf_log) == ['Export includes no default signature!']
