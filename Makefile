@@ -30,6 +30,7 @@ venv:  ## Make the virtual environment .venv, if it is missing or out of date
 
 demo: venv  ## Train, export and serve a digits classifier, then show a report of ten faults
 	@"$(RUN)" examples/digits_classifier.py $(ARGS)
+	@echo
 	@"$(RUN)" examples/many_faults.py
 
 test: venv  ## Run all tests twice: with TensorFlow 2 behaviour and with TF1 behaviour
@@ -38,6 +39,10 @@ test: venv  ## Run all tests twice: with TensorFlow 2 behaviour and with TF1 beh
 	    ESE_TF1_BEHAVIOR=$$tf1 "$(RUN)" -m pytest $(ARGS) || status=1; \
 	done; \
 	exit $$status
+
+test-thirdparty:  ## Run the estimators of other packages through strict_model_fn
+	@sh tools/make_venv.sh "$(VENV)-thirdparty" requirements-thirdparty.txt
+	@ESE_THIRDPARTY=1 "$(VENV)-thirdparty/bin/python" -m pytest tests/thirdparty $(ARGS)
 
 lint: venv  ## Run the linter and the type checker
 	"$(RUN)" -m ruff check .

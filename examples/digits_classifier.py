@@ -74,10 +74,7 @@ def model_fn(features, labels, mode, params):
         net = tf1.layers.max_pooling2d(tf.nn.relu(net), pool_size=2, strides=2)
     net = tf1.layers.dropout(tf1.layers.flatten(net), params['dropout'], training=training)
     logits = tf1.layers.dense(net, 10)
-    predictions = {
-        'digit': tf.argmax(logits, axis=1),
-        'probabilities': tf.nn.softmax(logits),
-    }
+    predictions = {'digit': tf.argmax(logits, axis=1), 'probabilities': tf.nn.softmax(logits)}
 
     if mode == tf.estimator.ModeKeys.PREDICT:
         # Without export_outputs the predictions become the signature serving_default.
@@ -144,6 +141,8 @@ class _EvaluationPrinter(tf.estimator.FinalExporter):
 
 def train(model_dir):
     """Trains and evaluates by turns, exports at the end, and returns the SavedModel's folder."""
+    # Keras's initialisers, which tf.compat.v1.layers uses, do not heed tf_random_seed below.
+    tf.keras.utils.set_random_seed(_SEED)
     training, validation, _ = load_digits()
     estimator = tf.estimator.Estimator(
         model_fn,
@@ -216,7 +215,6 @@ def draw(path, images, digits, predicted, rows=5, columns=12):
     figure.suptitle(f'{len(digits)} digits the model had not seen, {wrong.sum()} misread (red)')
     figure.tight_layout()
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def main(argv=None):
