@@ -45,8 +45,10 @@ test-thirdparty:  ## Run the estimators of other packages through strict_model_f
 	@ESE_THIRDPARTY=1 "$(VENV)-thirdparty/bin/python" -m pytest tests/thirdparty $(ARGS)
 
 lint: venv  ## Run the linter and the type checker
-	"$(RUN)" -m ruff check .
-	"$(RUN)" -m mypy
+	@status=0; \
+	"$(RUN)" -m ruff check . || status=1; \
+	"$(RUN)" -m mypy || status=1; \
+	exit $$status
 
 bench: venv  ## Measure the cost of the checks against stock TensorFlow
 	@"$(RUN)" benchmarks/run.py $(ARGS)
