@@ -8,7 +8,7 @@ from typing import Any, Mapping, Optional
 
 from estimator_spec_ext import hooks as hooks_lib
 from estimator_spec_ext.compat import distribution, frames, graphs, stock, tf, v1
-from estimator_spec_ext.graph import GraphIndex
+from estimator_spec_ext.graph import GraphIndex, VariableInfo
 
 FIELDS = ('predictions', 'loss', 'train_op', 'eval_metric_ops', 'export_outputs',
           'training_chief_hooks', 'training_hooks', 'scaffold', 'evaluation_hooks',
@@ -265,6 +265,11 @@ class SpecFacts:
     def run_ops(self) -> set[Any]:
         """All ops that a step runs, counting what hooks and queue runners may run as well."""
         return self.index.ancestors((*self.step_roots, *self.hook_ops, *self.queue_ops))
+
+    @functools.cached_property
+    def updated(self) -> dict[VariableInfo, tuple[Any, ...]]:
+        """The variables that `run_ops` update, each with the ops that do so."""
+        return self.index.written(self.run_ops)
 
     # Predictions.
 

@@ -102,3 +102,19 @@ def attribute(op: tf.Operation, name: str, default: Any = None) -> Any:
         return op.get_attr(name)
     except ValueError:
         return default
+
+
+def is_conditional(op: tf.Operation) -> bool:
+    """Whether `op` lies in a branch or a loop of v1 control flow, so that a step may leave it out."""
+    context = op._get_control_flow_context()
+    while context is not None:
+        if context.IsCondContext() or context.IsWhileContext():
+            return True
+        context = context.outer_context
+    return False
+
+
+def differentiated_op(op: tf.Operation) -> Optional[tf.Operation]:
+    """The op whose gradient `op` helps to compute, as `tf.gradients` notes it; None otherwise."""
+    original = getattr(op, '_original_op', None)
+    return original if isinstance(original, tf.Operation) else None
