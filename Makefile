@@ -20,10 +20,10 @@ export PYTHONNOUSERSITE := 1
 export PYTHON
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help venv demo test lint bench rules-table clean
+.PHONY: help venv demo test test-thirdparty lint bench rules-table clean
 
 help:  ## List these commands
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 venv:  ## Make the virtual environment .venv, if it is missing or out of date
 	@sh tools/make_venv.sh "$(VENV)"

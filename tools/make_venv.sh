@@ -1,6 +1,8 @@
 #!/bin/sh
 # Makes the virtual environment that the Makefile's commands run in, when it is missing or out
-# of date: tools/make_venv.sh DIR. $PYTHON may name the interpreter (see find_python.sh).
+# of date: tools/make_venv.sh DIR [FILE]. $PYTHON may name the interpreter (see find_python.sh).
+# FILE lists packages that are installed last and without what they require: their pins are older
+# than TensorFlow 2.15, and what they truly need stands in FILE or in requirements-dev.txt.
 #
 # DIR/.complete is written last and holds what the environment was made from, so an interrupted
 # installation never counts as done. DIR/.made-by-make is written first: a folder without it is
@@ -9,6 +11,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 venv=$1
+extra=${2:-}
 marker=$venv/.made-by-make
 stamp=$venv/.complete
 
@@ -21,7 +24,7 @@ fi
 # A moved checkout has to be made anew: scripts in bin/ hold absolute paths.
 print_wanted() {
     pwd -P
-    cat setup.py setup.cfg requirements-dev.txt estimator_spec_ext/version.py tools/make_venv.sh |
+    cat setup.py setup.cfg requirements-dev.txt estimator_spec_ext/version.py tools/make_venv.sh $extra |
         cksum
 }
 
@@ -60,4 +63,5 @@ install() {
 install 'pip>=23' 'setuptools>=70.1,<81'
 install -r requirements-dev.txt
 install --no-build-isolation -e '.[test]'
+[ -z "$extra" ] || install --no-deps -r "$extra"
 echo "$wanted" >"$stamp"
