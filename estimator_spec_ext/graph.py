@@ -275,7 +275,8 @@ class GraphIndex:
         """All variables of the graph, in order of creation."""
         found: dict[Any, tuple[Any, set[str]]] = {}
         for name in _COLLECTIONS:
-            for variable in self.graph.get_collection_ref(name):
+            # Not get_collection_ref, which adds an empty collection to the graph.
+            for variable in self.graph.get_collection(name):
                 if graphs.is_variable(variable):
                     found.setdefault(id(variable), (variable, set()))[1].add(name)
         infos: list[VariableInfo] = []
