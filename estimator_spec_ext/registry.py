@@ -7,7 +7,7 @@ import functools
 from typing import Optional
 
 from estimator_spec_ext.rule import Rule
-from estimator_spec_ext.rules import loss, mode, tool
+from estimator_spec_ext.rules import loss, metric_entries, metrics, mode, tool
 
 RULES: tuple[Rule, ...] = (
     mode.UnknownMode(),
@@ -15,6 +15,13 @@ RULES: tuple[Rule, ...] = (
     loss.LossNotScalar(),
     loss.LossNotFloating(),
     loss.LossUnknownShape(),
+    metrics.MetricsNotDict(),
+    metrics.MetricNotPair(),
+    metrics.KerasMetricNotUpdated(),
+    metric_entries.MetricKeyNotString(),
+    metric_entries.MetricReservedName(),
+    metric_entries.MetricValueIsOperation(),
+    metric_entries.MetricNotScalar(),
     tool.RuleCrashed(),
     tool.UnusedSuppression(),
     tool.InvalidSuppression(),
