@@ -7,7 +7,15 @@ import functools
 from typing import Optional
 
 from estimator_spec_ext.rule import Rule
-from estimator_spec_ext.rules import loss, metric_entries, metrics, mode, tool
+from estimator_spec_ext.rules import (
+    global_step,
+    loss,
+    metric_entries,
+    metrics,
+    mode,
+    tool,
+    train_op,
+)
 
 RULES: tuple[Rule, ...] = (
     mode.UnknownMode(),
@@ -22,6 +30,10 @@ RULES: tuple[Rule, ...] = (
     metric_entries.MetricReservedName(),
     metric_entries.MetricValueIsOperation(),
     metric_entries.MetricNotScalar(),
+    global_step.StepNotAdvanced(),
+    global_step.StepAdvancedTwice(),
+    train_op.TrainOpUpdatesNothing(),
+    train_op.TrainOpNotRunnable(),
     tool.RuleCrashed(),
     tool.UnusedSuppression(),
     tool.InvalidSuppression(),

@@ -1,0 +1,112 @@
+"""What the rules about training have in common; it holds no rule itself."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Optional
+
+from estimator_spec_ext.compat import graphs, tf, v1
+from estimator_spec_ext.facts import SpecFacts
+from estimator_spec_ext.graph import VariableInfo
+
+_LOCAL = frozenset({v1.GraphKeys.LOCAL_VARIABLES, v1.GraphKeys.METRIC_VARIABLES})
+
+
+def can_judge(facts: SpecFacts) -> bool:
+    """Whether the graph shows all that a training step of this spec runs.
+
+    Inside a function, under a TPU rewrite or with a value that differs by replica it does not.
+    """
+    op = graphs.as_op(facts.train_op)
+    return (op is not None and op.graph is facts.graph
+            and not graphs.is_function_graph(facts.graph)
+            and not graphs.in_xla_rewrite(facts.graph))
+
+
+def is_state(info: VariableInfo) -> bool:
+    """Whether the variable outlives a step of one mode: not a metric's, not a local one."""
+    return info.is_global or not info.collections & _LOCAL
+
+
+def trainable(facts: SpecFacts) -> tuple[VariableInfo, ...]:
+    """The trainable variables of the graph."""
+    return tuple(info for info in facts.index.variables if info.trainable)
+
+
+def trained(facts: SpecFacts) -> tuple[VariableInfo, ...]:
+    """The trainable variables that a step updates, hooks included."""
+    return tuple(info for info in facts.updated if info.trainable)
+
+
+def step_trains(facts: SpecFacts) -> bool:
+    """Whether train_op and loss alone, without hooks, update a trainable variable."""
+    step_ops = facts.step_ops
+    return any(op in step_ops for info, ops in facts.updated.items() if info.trainable
+               for op in ops)
+
+
+def is_counter(info: VariableInfo) -> bool:
+    """Whether the variable is one integer that is not trained."""
+    return not info.trainable and info.dtype.is_integer and info.shape.rank == 0
+
+
+def source(tensor: Any, passing: Iterable[str] = ('Identity', 'Cast', 'Reshape')) -> Any:
+    """The tensor behind ops that hand on the value of their first input."""
+    for _ in range(100):
+        op = tensor.op
+        if op.type not in passing or not op.inputs:
+            break
+        tensor = op.inputs[0]
+    return tensor
+
+
+def read_variable(facts: SpecFacts, tensor: Any) -> Optional[VariableInfo]:
+    """The variable whose value, unchanged, `tensor` is; None when it is computed."""
+    op = source(tensor, ('Identity',)).op
+    if op.type == 'ReadVariableOp':
+        return facts.index.variable(op.inputs[0])
+    return facts.index.variable(op) if op.type in ('VariableV2', 'Variable') else None
+
+
+def is_differentiated(op: Any, ops: set[Any]) -> bool:
+    """Whether `ops` compute a gradient through `op`, which need not be among them."""
+    for tensor in op.inputs:
+        for consumer in tensor.consumers():
+            if consumer in ops and (graphs.differentiated_op(consumer) is op
+                                    or 'gradient_tape' in consumer.name):
+                return True
+    return False
+
+
+# Examples.
+
+def rows() -> tuple[Any, Any]:
+    """Features of shape (?, 3) and labels of shape (?, 1), float32, from a dataset."""
+    data = tf.data.Dataset.from_tensor_slices(([[1., 2., 3.]] * 4, [[1.]] * 4)).repeat()
+    return v1.data.make_one_shot_iterator(data.batch(2)).get_next()
+
+
+def dense(inputs: Any, units: int, name: str, **options: Any) -> Any:
+    """A dense layer of variables '<name>/kernel' and '<name>/bias', without activation."""
+    with v1.variable_scope(name):
+        kernel = v1.get_variable('kernel', [inputs.shape[-1], units], **options)
+        bias = v1.get_variable('bias', [units], initializer=tf.zeros_initializer())
+        return tf.nn.bias_add(tf.matmul(inputs, kernel), bias)
+
+
+def regression(data: Any = None, **options: Any) -> tuple[Any, Any]:
+    """A linear regression on `rows()` or other (features, labels): predictions and loss."""
+    features, labels = rows() if data is None else data
+    predictions = dense(features, 1, 'head', **options)
+    return predictions, tf.reduce_mean(tf.math.squared_difference(labels, predictions),
+                                       name='loss')
+
+
+def minimize(loss: Any, **options: Any) -> Any:
+    """A train_op that also advances the global step."""
+    step = v1.train.get_or_create_global_step()
+    return v1.train.GradientDescentOptimizer(.1).minimize(loss, step, **options)
+
+
+def train_fields(loss: Any, train_op: Any, **others: Any) -> dict[str, Any]:
+    """The fields of a TRAIN spec."""
+    return {'mode': 'train', 'loss': loss, 'train_op': train_op, **others}
