@@ -81,7 +81,8 @@ class SpecFacts:
     """
 
     def __init__(self, mode: Any, fields: Mapping[str, Any], *, graph: Optional[tf.Graph] = None,
-                 context: JobContext = NO_CONTEXT) -> None:
+                 context: JobContext = NO_CONTEXT,
+                 site: Optional[tuple[Optional[str], Optional[int]]] = None) -> None:
         self.mode = mode
         self.fields = {name: fields.get(name) for name in FIELDS}
         self.context = context
@@ -93,7 +94,8 @@ class SpecFacts:
         self.crashes: list[Crash] = []
         self.unused_suppressions: list[str] = []
         self.suppression_faults: list[tuple[str, str]] = []
-        self._call_site = frames.call_site()
+        # The line that builds the spec, unless the caller knows a better one.
+        self._call_site = frames.call_site() if site is None else site
 
     def __getattr__(self, name: str) -> Any:
         if name in FIELDS:

@@ -11,7 +11,7 @@ import functools
 import types
 from typing import Any, Iterable, Iterator
 
-from estimator_spec_ext.compat import graphs, stock, tf, v1
+from estimator_spec_ext.compat import do_not_convert, graphs, stock, tf, v1
 
 MAX_DEPTH = 6
 MAX_OBJECTS = 3000
@@ -49,6 +49,7 @@ _ATOMS = (str, bytes, int, float, complex, bool, type(None), type(Ellipsis), typ
 _CLOSED = (v1.Session, tf.Graph, tf.estimator.Estimator, tf.estimator.RunConfig, tf.Module)
 
 
+@do_not_convert
 def hook_graph_elements(hook: Any) -> tuple[HookElement, ...]:
     """Everything of a graph that a hook holds.
 

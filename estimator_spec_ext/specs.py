@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Mapping, Optional
 
 from estimator_spec_ext import engine, export, facts
-from estimator_spec_ext.compat import EstimatorSpec, distribution, graphs, tf
+from estimator_spec_ext.compat import EstimatorSpec, distribution, do_not_convert, graphs, tf
 
 
 class StrictEstimatorSpec(EstimatorSpec):
@@ -131,6 +131,7 @@ def guarded_loss(loss: Any, mode: Any) -> Any:
             return tf.reshape(loss, [], name='checked')
 
 
+@do_not_convert
 def replace(spec: Any, **changes: Any) -> Any:
     """A new spec of the same class with some fields changed and all others kept.
 

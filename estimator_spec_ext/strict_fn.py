@@ -7,9 +7,7 @@ import inspect
 from typing import Any, Callable, Mapping, Optional
 
 from estimator_spec_ext import facts, specs
-from estimator_spec_ext.compat import EstimatorSpec, tf
-
-do_not_convert = tf.autograph.experimental.do_not_convert
+from estimator_spec_ext.compat import EstimatorSpec, do_not_convert, tf
 
 
 def strict_model_fn(model_fn: Optional[Callable[..., Any]] = None, *,
@@ -50,9 +48,12 @@ def strict_model_fn(model_fn: Optional[Callable[..., Any]] = None, *,
         config = _argument(signature, args, kwargs, 'config')
         return make_strict(spec, suppress=suppress, context=context_of(config))
 
+    # Estimator asks getfullargspec, which does not follow __wrapped__.
+    wrapped.__signature__ = signature  # type: ignore[attr-defined]
     return wrapped
 
 
+@do_not_convert
 def _argument(signature: inspect.Signature, args: Any, kwargs: Any, name: str) -> Any:
     try:
         return signature.bind_partial(*args, **kwargs).arguments.get(name)
@@ -60,6 +61,7 @@ def _argument(signature: inspect.Signature, args: Any, kwargs: Any, name: str) -
         return None
 
 
+@do_not_convert
 def context_of(config: Any) -> facts.JobContext:
     """What a `tf.estimator.RunConfig` tells of the job; nothing for None."""
     if not isinstance(config, tf.estimator.RunConfig):
@@ -67,6 +69,7 @@ def context_of(config: Any) -> facts.JobContext:
     return facts.JobContext(model_dir=config.model_dir, num_workers=config.num_worker_replicas)
 
 
+@do_not_convert
 def make_strict(spec: Any, *, suppress: Optional[Mapping[str, str]] = None,
                 context: facts.JobContext = facts.NO_CONTEXT) -> Any:
     """A strict spec of any spec; what is no spec is handed on, for Estimator to refuse."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Iterable, Mapping, Optional
 
 from estimator_spec_ext import engine, facts
-from estimator_spec_ext.compat import EstimatorSpec, TPUEstimatorSpec, tf
+from estimator_spec_ext.compat import EstimatorSpec, TPUEstimatorSpec, do_not_convert, tf
 from estimator_spec_ext.diagnostics import Report
 from estimator_spec_ext.hooks import FIELDS_OF_MODE
 
 
+@do_not_convert
 def validate_estimator_spec(spec: Any, *, graph: Optional[tf.Graph] = None,
                             suppress: Optional[Mapping[str, str]] = None) -> Report:
     """Checks any spec, stock or strict, and says what it found without raising.
@@ -43,6 +44,7 @@ def validate_estimator_spec(spec: Any, *, graph: Optional[tf.Graph] = None,
         return engine.check(facts.SpecFacts(mode, fields), suppress=suppress, strict_unused=True)
 
 
+@do_not_convert
 def validate_hooks(hooks: Iterable[Any], *, mode: str,
                    graph: Optional[tf.Graph] = None) -> Report:
     """Checks hooks alone, as if they were those of a spec.

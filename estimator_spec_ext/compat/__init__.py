@@ -9,9 +9,11 @@ from estimator_spec_ext.compat.namespace import (
     EstimatorSpec,
     ModeKeys,
     TPUEstimatorSpec,
+    do_not_convert,
     estimator,
     tf,
     v1,
 )
 
-__all__ = ['EstimatorSpec', 'ModeKeys', 'TPUEstimatorSpec', 'estimator', 'tf', 'v1']
+__all__ = [
+    'EstimatorSpec', 'ModeKeys', 'TPUEstimatorSpec', 'do_not_convert', 'estimator', 'tf', 'v1']

@@ -21,3 +21,6 @@ ModeKeys: Any = estimator.ModeKeys
 from tensorflow_estimator.python.estimator.tpu import tpu_estimator as _tpu  # noqa: E402
 
 TPUEstimatorSpec: Any = _tpu.TPUEstimatorSpec
+
+# Under a strategy AutoGraph would convert our helpers together with the model_fn.
+do_not_convert: Any = tf.autograph.experimental.do_not_convert
