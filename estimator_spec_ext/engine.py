@@ -12,7 +12,7 @@ from typing import Any, Iterator, Mapping, Optional
 from absl import logging
 
 from estimator_spec_ext import registry
-from estimator_spec_ext.compat import tf
+from estimator_spec_ext.compat import do_not_convert, tf
 from estimator_spec_ext.diagnostics import (
     Finding,
     Report,
@@ -29,6 +29,8 @@ SPEC_STAGES = ('spec', 'stock', 'graph', 'tool')
 # The findings of the last specs of each graph, by replica; a spec itself can carry no state.
 _FINDINGS: 'weakref.WeakKeyDictionary[Any, dict[int, tuple[Finding, ...]]]' = (
     weakref.WeakKeyDictionary())
+# Suppressions written in the code of a model_fn, for those who check its specs again.
+_REASONS: 'weakref.WeakKeyDictionary[Any, dict[str, str]]' = weakref.WeakKeyDictionary()
 _LOGGED: set[tuple[Any, ...]] = set()
 _LOCK = threading.Lock()
 _MAX_LOGGED = 10_000
@@ -57,6 +59,7 @@ def check(facts: SpecFacts, *, suppress: Any = None, stages: tuple[str, ...] = S
     report = run.report('graph' if 'graph' in stages else 'spec')
     if facts.graph is not None:
         remember(facts.graph, facts.replica[0], report.findings)
+        _remember_reasons(facts.graph, suppress)
     return report
 
 
@@ -113,7 +116,10 @@ class _Run:
             return
         self._findings.append(finding)
         if finding.severity is Severity.ERROR and rule.stage == 'spec':
-            self._facts.broken.add(finding.where.base_field or '')
+            field = finding.where.base_field or ''
+            self._facts.named.add(field)
+            if rule.breaks:
+                self._facts.broken.add(field)
 
     def unused(self) -> list[str]:
         """Suppressions of rules that ran and matched nothing."""
@@ -186,6 +192,7 @@ def remember(graph: tf.Graph, replica_id: int, found: tuple[Finding, ...]) -> No
         _FINDINGS.setdefault(graph, {})[replica_id] = found
 
 
+@do_not_convert
 def findings(graph: Optional[tf.Graph] = None) -> tuple[Finding, ...]:
     """The findings of the last specs that were built in a graph.
 
@@ -204,6 +211,19 @@ def findings(graph: Optional[tf.Graph] = None) -> tuple[Finding, ...]:
     with _LOCK:
         parts = _FINDINGS.get(graph, {})
         return sorted_findings(finding for found in parts.values() for finding in found)
+
+
+def _remember_reasons(graph: tf.Graph, suppress: Any) -> None:
+    if suppress:
+        good, _ = read_suppressions(suppress)
+        with _LOCK:
+            _REASONS.setdefault(graph, {}).update(good)
+
+
+def reasons(graph: Optional[tf.Graph]) -> dict[str, str]:
+    """The suppressions with which specs were built in a graph: the reason by slug or code."""
+    with _LOCK:
+        return dict(_REASONS.get(graph, {})) if graph is not None else {}
 
 
 def log_warnings(report: Report) -> None:

@@ -74,7 +74,8 @@ class SpecFacts:
       fields: the ten other fields by name, as the caller gave them.
       graph: the default graph; None when the spec is built eagerly.
       context: a `JobContext`.
-      broken: fields that have errors of the 'spec' stage.
+      broken: fields that errors of the 'spec' stage leave unreadable.
+      named: fields for which an error has been named, so that stock's own is no news.
       crashes: rules that raised, filled by the engine.
       unused_suppressions: filled by the engine before the 'tool' stage.
       suppression_faults: (name, what is wrong with it), filled by the engine.
@@ -91,6 +92,7 @@ class SpecFacts:
             graph = v1.get_default_graph()
         self.graph = graph
         self.broken: set[str] = set()
+        self.named: set[str] = set()
         self.crashes: list[Crash] = []
         self.unused_suppressions: list[str] = []
         self.suppression_faults: list[tuple[str, str]] = []

@@ -30,7 +30,9 @@ class Rule:
       stage: 'spec', 'graph', 'run', 'serve', 'roles' or 'config'.
       modes: the `tf.estimator.ModeKeys` values it applies to.
       mistakes: ids of the classes of mistakes that it covers.
-      needs: fields that must be free of errors of the 'spec' stage for the rule to make sense.
+      needs: fields that must be readable for the rule to make sense.
+      breaks: whether an error of this rule (of stage 'spec') leaves its field unreadable, so that
+        rules that need the field are skipped. A loss that is no scalar can still be followed.
       more_bad: further bad builders.
       more_good: builders of correct look-alikes that must stay silent.
     """
@@ -42,6 +44,7 @@ class Rule:
     modes: tuple[str, ...] = ALL_MODES
     mistakes: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    breaks: bool = True
     more_bad: tuple[Callable[[], Any], ...] = ()
     more_good: tuple[Callable[[], Any], ...] = ()
 

@@ -55,6 +55,7 @@ class LossNotScalar(Rule):
     slug = 'loss-not-scalar'
     severity = Severity.ERROR
     stage = 'spec'
+    breaks = False
     modes = (TRAIN, EVAL)
     mistakes = ('L1',)
 
@@ -102,6 +103,7 @@ class LossNotFloating(Rule):
     slug = 'loss-not-floating'
     severity = Severity.ERROR
     stage = 'spec'
+    breaks = False
     modes = (TRAIN, EVAL)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from typing import Any, Iterator
 
 from estimator_spec_ext import describe
 from estimator_spec_ext.compat import stock, tf, v1
-from estimator_spec_ext.diagnostics import Finding, Severity
+from estimator_spec_ext.diagnostics import MODE_LABELS, Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.rule import ALL_MODES, Rule
 
@@ -89,15 +89,18 @@ class StockRefuses(Rule):
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for field, error in facts.stock_refusals.items():
-            if field not in facts.broken:
-                facts.broken.add(field)
-                yield self._refused(facts, field, error)
+            made_of_predictions = field == 'export_outputs' and facts.export_outputs is None
+            if field in facts.named or (made_of_predictions and 'predictions' in facts.named):
+                continue
+            facts.broken.add(field)
+            yield self._refused(facts, field, error)
 
     def _refused(self, facts: SpecFacts, field: str, error: Exception) -> Finding:
         value = facts.fields[field]
-        if value is None:
+        if value is None and field != 'export_outputs':
+            label = MODE_LABELS.get(facts.mode_text or '', facts.mode_text)
             return self.finding(
-                facts, f'{field} is missing; {facts.mode_text} needs it',
+                facts, f'{field} is missing; {label} needs it',
                 hint=f'pass {field}=... when mode is {describe.mode_key(facts.mode)}', field=field,
                 expected=f'a value for {field}', actual='None')
         return self.finding(
