@@ -8,6 +8,7 @@ from typing import Optional
 
 from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import (
+    batch_norm,
     global_step,
     loss,
     metric_entries,
@@ -34,6 +35,7 @@ RULES: tuple[Rule, ...] = (
     global_step.StepAdvancedTwice(),
     train_op.TrainOpUpdatesNothing(),
     train_op.TrainOpNotRunnable(),
+    batch_norm.MovingStatisticsNotUpdated(),
     tool.RuleCrashed(),
     tool.UnusedSuppression(),
     tool.InvalidSuppression(),
