@@ -1,0 +1,111 @@
+"""What the methods of a hook's class do to its attributes, read from their code and never run."""
+
+from __future__ import annotations
+
+import dataclasses
+import dis
+import types
+from typing import Any, Iterator
+
+from estimator_spec_ext.hooks import HookElement, class_dict, mro
+
+# A session calls these in this order; what they assign replaces what a constructor stored.
+_LIFECYCLE = ('begin', 'after_create_session', 'before_run', 'after_run')
+_DYNAMIC = frozenset({'setattr', '__setattr__', '__dict__'})
+
+
+@dataclasses.dataclass(frozen=True)
+class Assigned:
+    """What a hook's class assigns while a session runs.
+
+    Attributes:
+      names: attributes that are assigned in the methods that a session calls, or in what these
+        call.
+      begun: attributes that `begin`, or what it calls, mentions at all.
+      everything: True when the code does not tell, e.g. because it calls `setattr`.
+    """
+
+    names: frozenset[str]
+    begun: frozenset[str]
+    everything: bool
+
+
+def is_refreshed(element: HookElement) -> bool:
+    """Whether a hook assigns what it holds anew before it uses it, e.g. in `begin`.
+
+    Standard hooks keep such things of the last session, like `_global_step_tensor`, and may be
+    used again in the next graph all the same.
+
+    Args:
+      element: one of `hook_graph_elements`.
+
+    Returns:
+      True when the element may be a left-over, False when only a constructor can have stored it.
+    """
+    for holder in element.holders:
+        assigned = assigned_by(type(holder))
+        if assigned.everything or assigned.names.intersection(element.attributes):
+            return True
+        if element.in_container and assigned.begun.intersection(element.attributes):
+            return True
+    return False
+
+
+def assigned_by(kind: type) -> Assigned:
+    """What the class of a hook assigns while a session runs."""
+    methods: dict[str, list[types.CodeType]] = {}
+    unknown: set[str] = set()
+    for base in mro(kind):
+        for name, member in list(class_dict(base).items()):
+            codes = list(_codes(member))
+            if codes:
+                methods.setdefault(name, []).extend(codes)
+            elif name in _LIFECYCLE:
+                unknown.add(name)
+    names, mentioned = _reach(methods, _LIFECYCLE)
+    _, begun = _reach(methods, _LIFECYCLE[:1])
+    return Assigned(names, begun, bool(unknown or mentioned & _DYNAMIC))
+
+
+def _reach(methods: dict[str, list[types.CodeType]],
+           roots: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
+    """The attributes that some methods assign and all names that they mention."""
+    assigned: set[str] = set()
+    mentioned: set[str] = set()
+    todo, done = list(roots), set()
+    while todo:
+        name = todo.pop()
+        if name in done or name == '__init__':
+            continue
+        done.add(name)
+        for code in methods.get(name, ()):
+            mentioned.update(code.co_names)
+            todo.extend(called for called in code.co_names if called in methods)
+            assigned.update(instruction.argval for instruction in dis.get_instructions(code)
+                            if instruction.opname == 'STORE_ATTR')
+    return frozenset(assigned), frozenset(mentioned)
+
+
+def _codes(member: Any, depth: int = 0) -> Iterator[types.CodeType]:
+    """The code of a method, of what is defined inside it, and of what a decorator wraps."""
+    if depth > 3:
+        return
+    if type(member) in (staticmethod, classmethod):
+        yield from _codes(member.__func__, depth + 1)
+    elif type(member) is property:
+        for accessor in (member.fget, member.fset):
+            yield from _codes(accessor, depth + 1)
+    elif type(member) is types.FunctionType:
+        yield from _nested(member.__code__)
+        for cell in member.__closure__ or ():
+            try:
+                yield from _codes(cell.cell_contents, depth + 1)
+            except ValueError:  # an empty cell
+                continue
+
+
+def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if type(constant) is types.CodeType:
+            yield from _nested(constant)
