@@ -1,7 +1,7 @@
 """One index of a `tf.Graph`, built once per spec and read by every rule.
 
-Building it is one pass over the ops that looks at their types alone; everything else (ancestors,
-writes, variables, function bodies) is worked out when a rule first asks, and kept.
+Building it is one pass over the ops that notes their types and who reads whom; everything else
+(ancestors, writes, variables, function bodies) is worked out when a rule first asks, and kept.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ _PASSING_TYPES = frozenset({
     'Identity', 'RefIdentity', 'Enter', 'RefEnter', 'Exit', 'RefExit', 'Switch', 'RefSwitch',
     'NextIteration', 'RefNextIteration', 'Merge', 'RefMerge', 'IdentityN', 'While',
     'StatelessWhile'})
+# Square numbers of outputs, summed up, beyond which the inputs of all ops are read instead.
+_MAX_WIDE = 2_000_000
 _COLLECTIONS = (
     v1.GraphKeys.GLOBAL_VARIABLES, v1.GraphKeys.LOCAL_VARIABLES,
     v1.GraphKeys.TRAINABLE_VARIABLES, v1.GraphKeys.METRIC_VARIABLES,
@@ -128,15 +130,34 @@ class GraphIndex:
 
     def __init__(self, graph: tf.Graph) -> None:
         self.graph = graph
+        self._ancestors: dict[frozenset[Any], set[Any]] = {}
+        ops = graph.get_operations()
         by_type: dict[str, list[Any]] = {}
-        for op in graph.get_operations():
+        # For each op the ops whose outputs it reads, repeats included. The outputs are asked for
+        # their readers: that is several times faster than asking the ops for their inputs, which
+        # TensorFlow wraps one by one when they are first read.
+        producers: dict[Any, list[Any]] = {op: [] for op in ops}
+        controls: dict[Any, list[Any]] = {}
+        wide = 0
+        for op in ops:
             op_type = op.type
             if op_type in by_type:
                 by_type[op_type].append(op)
             else:
                 by_type[op_type] = [op]
-        self._by_type = by_type
-        self._ancestors: dict[frozenset[Any], set[Any]] = {}
+            outputs = op.outputs
+            if len(outputs) > 8:
+                wide += len(outputs) ** 2
+            for output in outputs if wide <= _MAX_WIDE else ():
+                for reader in output.consumers():
+                    producers[reader].append(op)
+            before = op.control_inputs
+            if before:
+                controls[op] = before
+        if wide > _MAX_WIDE:
+            # To find the readers of an output, TensorFlow looks through those of all outputs.
+            producers = {op: [tensor.op for tensor in op.inputs] for op in ops}
+        self._by_type, self._producers, self._controls = by_type, producers, controls
 
     def of_types(self, types: Iterable[str]) -> list[Any]:
         """All ops of the given types, in order of type and creation."""
@@ -162,25 +183,29 @@ class GraphIndex:
                         if op is not None and op.graph is self.graph)
         found = self._ancestors.get(ops)
         if found is None:
-            found = self._walk(ops)
+            # What was found for some of the roots need not be walked again.
+            known = max((key for key in self._ancestors if key <= ops), key=len, default=None)
+            found = set() if known is None else self._ancestors[known].copy()
+            self._walk(ops, found)
             self._ancestors[ops] = found
         return found
 
-    def _walk(self, ops: Iterable[Any]) -> set[Any]:
-        seen: set[Any] = set(ops)
-        stack = list(seen)
+    def _walk(self, ops: Iterable[Any], seen: set[Any]) -> None:
+        """Adds to `seen`, which is complete in itself, `ops` and all that they need."""
+        producers, controls = self._producers, self._controls
+        stack = [op for op in ops if op not in seen]
+        seen.update(stack)
         while stack:
             op = stack.pop()
-            for tensor in op.inputs:
-                parent = tensor.op
+            for parent in producers[op]:
                 if parent not in seen:
                     seen.add(parent)
                     stack.append(parent)
-            for parent in op.control_inputs:
-                if parent not in seen:
-                    seen.add(parent)
-                    stack.append(parent)
-        return seen
+            if op in controls:
+                for parent in controls[op]:
+                    if parent not in seen:
+                        seen.add(parent)
+                        stack.append(parent)
 
     def data_ancestors(self, roots: Iterable[Any], stop: Iterable[Any] = ()) -> set[Any]:
         """Like `ancestors`, through data inputs alone, not looking behind the ops in `stop`."""
@@ -189,8 +214,7 @@ class GraphIndex:
         walls = set(stop)
         stack = [op for op in seen if op not in walls]
         while stack:
-            for tensor in stack.pop().inputs:
-                parent = tensor.op
+            for parent in self._producers[stack.pop()]:
                 if parent not in seen:
                     seen.add(parent)
                     if parent not in walls:
@@ -211,7 +235,7 @@ class GraphIndex:
                     names.append(op.name)
                     op = came_from[op]
                 return tuple(reversed(names))
-            for parent in [tensor.op for tensor in op.inputs] + list(op.control_inputs):
+            for parent in (*self._producers[op], *self._controls.get(op, ())):
                 if parent not in came_from:
                     came_from[parent] = op
                     queue.append(parent)
@@ -277,8 +301,10 @@ class GraphIndex:
         for name in _COLLECTIONS:
             # Not get_collection_ref, which adds an empty collection to the graph.
             for variable in self.graph.get_collection(name):
-                if graphs.is_variable(variable):
-                    found.setdefault(id(variable), (variable, set()))[1].add(name)
+                if id(variable) in found:
+                    found[id(variable)][1].add(name)
+                elif graphs.is_variable(variable):
+                    found[id(variable)] = variable, {name}
         infos: list[VariableInfo] = []
         known: set[Any] = set()
         for variable, names in found.values():
@@ -329,14 +355,38 @@ class GraphIndex:
                     found.setdefault(self.handle(op.inputs[position]), []).append(op)
         return {handle: tuple(ops) for handle, ops in found.items()}
 
-    def _written_by(self, op: Any) -> Iterator[Any]:
-        seen = set()
-        for tensor in op.inputs:
-            if tensor.dtype == tf.resource or graphs.is_ref_dtype(tensor.dtype):
-                handle = self.handle(tensor)
-                if handle not in seen:
-                    seen.add(handle)
-                    yield handle
+    def _written_by(self, op: Any) -> Iterable[Any]:
+        """The handles behind the resources and references that `op` gets."""
+        producers = self._producers[op]
+        direct = self._direct_handles
+        if not self._handle_carriers.isdisjoint(producers):
+            handles = []  # some come by way of other ops, so the inputs themselves must be asked
+        else:
+            handles = [producer for producer in producers if producer in direct]
+        if not handles:
+            for tensor in op.inputs:
+                if tensor.dtype != tf.resource and not graphs.is_ref_dtype(tensor.dtype):
+                    break  # in all ops that write, what is written comes first
+                handles.append(self.handle(tensor))
+        return dict.fromkeys(handles)
+
+    @functools.cached_property
+    def _direct_handles(self) -> set[Any]:
+        return set(self.of_types(VARIABLE_TYPES))
+
+    @functools.cached_property
+    def _handle_carriers(self) -> set[Any]:
+        """Ops that may hand on a handle."""
+        carriers: set[Any] = set()
+        candidates, size = self.of_types(_PASSING_TYPES), -1
+        while size < len(carriers):  # again, for loops and for types in alphabetical order
+            size = len(carriers)
+            for op in candidates:
+                if op not in carriers and not (
+                        self._direct_handles.isdisjoint(self._producers[op])
+                        and carriers.isdisjoint(self._producers[op])):
+                    carriers.add(op)
+        return carriers
 
     @functools.cached_property
     def _initializers(self) -> set[Any]:
@@ -356,7 +406,7 @@ class GraphIndex:
     @staticmethod
     def _restores(op: Any) -> bool:
         """Whether an assign takes its value from a checkpoint reader."""
-        if not op.type.startswith('Assign') or len(op.inputs) < 2:
+        if op.type not in ('Assign', 'AssignVariableOp'):
             return False
         source = op.inputs[1].op
         for _ in range(4):

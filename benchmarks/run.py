@@ -1,0 +1,323 @@
+"""Measures what the checks cost, side by side with stock TensorFlow.
+
+    python benchmarks/run.py             # everything: a quarter of an hour
+    python benchmarks/run.py --quick     # graphs of 1 and 10 thousand ops: two minutes
+    python benchmarks/run.py --write     # and keep the tables in benchmarks/README.md
+
+Nothing here is asserted: a number says what was seen on the machine that is named above it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import pathlib
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from typing import Any, Callable, Iterator
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
+README = HERE / 'README.md'
+START, END = '<!-- made by run.py -->', '<!-- end -->'
+NAMES = ('dense', 'transformer', 'rnn')
+REPEATS = {1_000: 7, 10_000: 3, 100_000: 1}
+BUDGETS = {'build': 0.01, 'memory': 1.05, 'import': 50., 'steps': 0.99}
+
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+
+def main() -> int:
+    """Measures what the arguments ask for, prints it, and writes it if told to."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--quick', action='store_true', help='leave out 100 thousand ops')
+    parser.add_argument('--write', action='store_true', help='keep the tables in README.md')
+    parser.add_argument('--only', choices=('build', 'memory', 'steps', 'import'), action='append',
+                        help='measure this alone; may be given several times')
+    parser.add_argument('--profile', metavar='NAME', choices=NAMES,
+                        help='show which rules take the time, at 10 thousand ops, and stop')
+    parser.add_argument('--worker', nargs=4, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    warnings.simplefilter('ignore')
+    if arguments.worker:
+        return _worker(*arguments.worker)
+    if arguments.profile:
+        return _profile(arguments.profile)
+    sizes = [size for size in REPEATS if not (arguments.quick and size > 10_000)]
+    parts: dict[str, Callable[[], Iterator[str]]] = {
+        'build': lambda: _build_table(sizes),
+        'memory': lambda: _memory_table(sizes),
+        'steps': _steps_table,
+        'import': _import_table,
+    }
+    lines = [_machine(), '']
+    print(lines[0] + '\n', flush=True)
+    for name, part in parts.items():
+        if arguments.only and name not in arguments.only:
+            continue
+        for line in part():
+            print(line, flush=True)
+            lines.append(line)
+        lines.append('')
+        print(flush=True)
+    if arguments.write:
+        _write('\n'.join(lines))
+    return 0
+
+
+def _machine() -> str:
+    import tensorflow as tf
+    tf.get_logger().setLevel('ERROR')
+    model = platform.processor() or platform.machine()
+    try:
+        for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                model = line.split(':', 1)[1].strip()
+                break
+    except OSError:
+        pass
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2 ** 30
+    return (f'{platform.system()}, {os.cpu_count()} cores ({model}), {memory:.0f} GiB, '
+            f'Python {platform.python_version()}, TensorFlow {tf.__version__}.')
+
+
+# Construction.
+
+def _build_table(sizes: list[int]) -> Iterator[str]:
+    import models
+    measured = {}
+    yield ('| model | mode | ops | model_fn ms | stock spec ms | strict spec ms | us an op | '
+           'strict / model_fn (at most 1%) | ops added |')
+    yield '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |'
+    _construct('dense', 2, 'train')  # loads what TensorFlow and the rules load lazily
+    for name in NAMES:
+        for mode in ('train', 'eval', 'infer'):
+            for size in sizes:
+                if mode != 'train' and size != 10_000:
+                    continue
+                units = models.units_for(name, mode, size)
+                runs = [_construct(name, units, mode) for _ in range(REPEATS[size])]
+                build, stock, strict = (statistics.median(run[key] for run in runs)
+                                        for key in ('build', 'stock', 'strict'))
+                ratio = statistics.median(run['strict'] / run['build'] for run in runs)
+                ops, added = runs[0]['ops'], max(run['added'] for run in runs)
+                measured[name, mode, size] = strict / ops
+                yield (f'| {name} | {mode} | {ops} | {build * 1e3:.0f} | {stock * 1e3:.2f} | '
+                       f'{strict * 1e3:.1f} | {strict / ops * 1e6:.2f} | {ratio:.2%}'
+                       f'{_flag(ratio <= BUDGETS["build"])} | {added} |')
+    yield ''
+    low, high = sizes[0], sizes[-1]
+    growth = ', '.join(f'{name} {measured[name, "train", high] / measured[name, "train", low]:.2f}'
+                       for name in NAMES)
+    yield (f'Time an op at {high} ops over that at {low} ops (1 is linear, less is better): '
+           f'{growth}.')
+
+
+def _flag(kept: bool) -> str:
+    return '' if kept else ' **over**'
+
+
+def _graph(name: str, units: int, mode: str) -> Any:
+    """A graph with the model, its fields, and how long the model_fn took."""
+    import models
+    import tensorflow as tf
+    gc.collect()
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.compat.v1.train.get_or_create_global_step()
+        features, labels = models.inputs()
+        start = time.perf_counter()
+        fields = models.spec_fields(name, units, features, labels, mode)
+        return graph, fields, time.perf_counter() - start
+
+
+def _construct(name: str, units: int, mode: str) -> dict[str, float]:
+    import tensorflow as tf
+
+    import estimator_spec_ext as ese
+    graph, fields, build = _graph(name, units, mode)
+    with graph.as_default():
+        ops = len(graph.get_operations())
+        start = time.perf_counter()
+        tf.estimator.EstimatorSpec(**fields)
+        stock = time.perf_counter() - start
+        start = time.perf_counter()
+        ese.StrictEstimatorSpec(**fields)
+        strict = time.perf_counter() - start
+        added = len(graph.get_operations()) - ops
+    return {'build': build, 'stock': stock, 'strict': strict, 'ops': ops, 'added': added}
+
+
+# Memory.
+
+def _memory_table(sizes: list[int]) -> Iterator[str]:
+    yield '| model | ops | peak MiB stock | peak MiB strict | strict / stock (at most 1.05) |'
+    yield '| --- | ---: | ---: | ---: | ---: |'
+    for size in sizes[1:]:
+        for name in NAMES:
+            peaks = {kind: _peak(kind, name, size) for kind in ('stock', 'strict')}
+            ratio = peaks['strict'] / peaks['stock']
+            yield (f'| {name} | {size} | {peaks["stock"]:.0f} | {peaks["strict"]:.0f} | '
+                   f'{ratio:.3f}{_flag(ratio <= BUDGETS["memory"])} |')
+
+
+def _peak(kind: str, name: str, size: int) -> float:
+    runs = 3 if size <= 10_000 else 1
+    return statistics.median(
+        float(_subprocess([str(HERE / 'run.py'), '--worker', kind, name, 'train', str(size)]))
+        for _ in range(runs))
+
+
+def _subprocess(arguments: list[str]) -> str:
+    done = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True,
+                          cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    return done.stdout.strip().splitlines()[-1]
+
+
+def _worker(kind: str, name: str, mode: str, size: str) -> int:
+    """Prints the peak memory in MiB of a process that builds one spec."""
+    import models
+    import tensorflow as tf
+
+    import estimator_spec_ext as ese
+    spec_class = {'stock': tf.estimator.EstimatorSpec, 'strict': ese.StrictEstimatorSpec}[kind]
+    units = models.units_for(name, mode, int(size))
+    graph, fields, _ = _graph(name, units, mode)
+    with graph.as_default():
+        spec_class(**fields)
+    unit = 2 ** 20 if sys.platform == 'darwin' else 2 ** 10
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit)
+    return 0
+
+
+# Steps a second.
+
+def _steps_table() -> Iterator[str]:
+    rounds = 7
+    rates: dict[str, list[float]] = {'stock': [], 'strict': []}
+    for number in range(rounds):
+        order = ('stock', 'strict') if number % 2 == 0 else ('strict', 'stock')
+        for kind in order:
+            rates[kind].append(_steps_a_second(kind))
+    ratio = statistics.median(rates['strict']) / statistics.median(rates['stock'])
+    yield '| job | steps/s stock | steps/s strict | strict / stock (at least 0.99) |'
+    yield '| --- | ---: | ---: | ---: |'
+    yield (f'| dense, 1 thousand ops, median of {rounds} | {statistics.median(rates["stock"]):.1f}'
+           f' | {statistics.median(rates["strict"]):.1f} | '
+           f'{ratio:.3f}{_flag(ratio >= BUDGETS["steps"])} |')
+
+
+def _steps_a_second(kind: str) -> float:
+    import models
+    import tensorflow as tf
+
+    import estimator_spec_ext as ese
+    spec_class = {'stock': tf.estimator.EstimatorSpec, 'strict': ese.StrictEstimatorSpec}[kind]
+    units = models.units_for('dense', 'train', 1_000)
+
+    def model_fn(features, labels, mode):
+        return spec_class(**models.spec_fields('dense', units, features, labels, mode))
+
+    class Clock(tf.compat.v1.train.SessionRunHook):
+        """Notes when each step ended."""
+
+        def __init__(self) -> None:
+            self.times: list[float] = []
+
+        def after_run(self, run_context, run_values):
+            self.times.append(time.perf_counter())
+
+    def input_fn():
+        return tf.data.Dataset.from_tensors(
+            (tf.ones([models.BATCH, 32]), tf.ones([models.BATCH], tf.int64))).repeat()
+
+    clock, warm, steps = Clock(), 50, 550
+    with tempfile.TemporaryDirectory() as model_dir:
+        config = tf.estimator.RunConfig(model_dir, save_summary_steps=None,
+                                        save_checkpoints_steps=10 ** 9,
+                                        log_step_count_steps=None)
+        tf.estimator.Estimator(model_fn, config=config).train(
+            input_fn, steps=steps, hooks=[clock])
+    return (steps - 1 - warm) / (clock.times[-1] - clock.times[warm])
+
+
+# Import.
+
+_IMPORT = '''
+import time
+start = time.perf_counter()
+import tensorflow as tf
+loaded = time.perf_counter()
+import estimator_spec_ext as ese
+imported = time.perf_counter()
+tf.estimator.EstimatorSpec
+stock = time.perf_counter()
+ese.StrictEstimatorSpec
+strict = time.perf_counter()
+print(loaded - start, imported - loaded, stock - imported, strict - stock)
+'''
+
+
+def _import_table() -> Iterator[str]:
+    rows = [tuple(map(float, _subprocess(['-c', _IMPORT]).split())) for _ in range(7)]
+    tensorflow, ours, stock, strict = (statistics.median(column) * 1e3 for column in zip(*rows))
+    yield '| what | ms, median of 7 |'
+    yield '| --- | ---: |'
+    yield f'| `import tensorflow` | {tensorflow:.0f} |'
+    yield (f'| `import estimator_spec_ext` after it (at most 50) | {ours:.1f}'
+           f'{_flag(ours <= BUDGETS["import"])} |')
+    yield f'| `tf.estimator.EstimatorSpec`, first use, which loads the estimator | {stock:.0f} |'
+    yield (f'| `ese.StrictEstimatorSpec`, first use, which loads the rules (at most 50) | '
+           f'{strict:.1f}{_flag(strict <= BUDGETS["import"])} |')
+
+
+# What takes the time.
+
+def _profile(name: str) -> int:
+    import models
+    import tensorflow as tf
+
+    from estimator_spec_ext import facts, registry
+    from estimator_spec_ext.engine import SPEC_STAGES
+    tf.get_logger().setLevel('ERROR')
+    _construct('dense', 2, 'train')
+    graph, fields, build = _graph(name, models.units_for(name, 'train', 10_000), 'train')
+    print(f'model_fn {build * 1e3:.0f} ms; the budget is {build * 10:.2f} ms')
+    with graph.as_default():
+        spec_facts = facts.SpecFacts(fields.pop('mode'), fields)
+        gc.disable()
+        start = time.perf_counter()
+        spec_facts.index  # noqa: B018 - worked out when first read
+        spent = [(time.perf_counter() - start, '(the index)')]
+        for rule in (rule for stage in SPEC_STAGES for rule in registry.rules_of_stage(stage)):
+            if rule.stage in ('spec', 'graph') and spec_facts.mode not in rule.modes:
+                continue
+            start = time.perf_counter()
+            list(rule.check(spec_facts))
+            spent.append((time.perf_counter() - start, rule.slug))
+    print(f'{sum(seconds for seconds, _ in spent) * 1e3:8.2f} ms  all')
+    for seconds, slug in sorted(spent, reverse=True)[:25]:
+        print(f'{seconds * 1e3:8.2f} ms  {slug}')
+    return 0
+
+
+def _write(tables: str) -> None:
+    text = README.read_text(encoding='utf-8')
+    head, rest = text.split(START, 1)
+    tail = rest.split(END, 1)[1]
+    README.write_text(f'{head}{START}\n\n{tables}\n{END}{tail}', encoding='utf-8')
+    print(f'written to {README.relative_to(ROOT)}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
