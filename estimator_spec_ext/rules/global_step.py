@@ -58,8 +58,8 @@ class StepNotAdvanced(Rule):
         if counter is not None:
             message += f"; it counts in '{counter.name}'"
         yield self.finding(
-            facts, message, field='train_op', op=facts.train_op, hint=_hint(counter, step),
-            expected='one write of global_step a step', actual='none',
+            facts, message, field='train_op', op=graphs.as_op(facts.train_op),
+            hint=_hint(counter), expected='one write of global_step a step', actual='none',
             severity=Severity.WARNING if facts.opaque_hooks else None)
 
     @staticmethod
@@ -146,7 +146,7 @@ def _is_keras_counter(info: VariableInfo) -> bool:
         info.name.rsplit('/', 1)[-1] in _KERAS_COUNTERS)
 
 
-def _hint(counter: Optional[VariableInfo], step: VariableInfo) -> str:
+def _hint(counter: Optional[VariableInfo]) -> str:
     if counter is not None and _is_keras_counter(counter):
         return ('let the Keras optimizer count in it: '
                 'optimizer.iterations = tf.compat.v1.train.get_or_create_global_step()')
@@ -205,15 +205,8 @@ def _bad_private_step() -> Any:
     return training.train_fields(loss, tf.group(optimizer.minimize(loss, steps), name='train'))
 
 
-class _Opaque(tf.estimator.SessionRunHook):
-    """A hook of a class that nobody knows."""
-
-    def __init__(self, *held: Any) -> None:
-        self._held = held
-
-
 def _bad_beside_an_unknown_hook() -> Any:
-    return {**StepNotAdvanced.bad(), 'training_hooks': [_Opaque()]}
+    return {**StepNotAdvanced.bad(), 'training_hooks': [training.UnknownHook()]}
 
 
 def _good_keras_optimizer() -> Any:
@@ -260,14 +253,16 @@ def _good_hooks_train() -> Any:
     _, loss = training.regression()
     inner = v1.train.GradientDescentOptimizer(.1).minimize(loss)
     step = v1.train.get_global_step()
-    return training.train_fields(loss, v1.assign_add(step, 1), training_hooks=[_Opaque(inner)])
+    return training.train_fields(loss, v1.assign_add(step, 1),
+                                 training_hooks=[training.UnknownHook(inner)])
 
 
 def _good_hooks_do_everything() -> Any:
     """A no_op as train_op; a hook makes the op that counts when it begins."""
     _, loss = training.regression()
     inner = v1.train.GradientDescentOptimizer(.1).minimize(loss)
-    return training.train_fields(loss, tf.no_op(), training_hooks=[_Opaque([inner])])
+    return training.train_fields(loss, tf.no_op(),
+                                 training_hooks=[training.UnknownHook([inner])])
 
 
 def _good_skipped_step() -> Any:

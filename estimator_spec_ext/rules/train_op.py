@@ -111,7 +111,7 @@ class TrainOpUpdatesNothing(Rule):
         what = _description(facts)
         yield self.finding(
             facts, f'{what}: a training step updates no variable', field='train_op',
-            op=facts.train_op,
+            op=graphs.as_op(facts.train_op),
             hint='pass optimizer.minimize(loss, tf.compat.v1.train.get_or_create_global_step()) '
                  'as train_op',
             expected='an op that trains and advances global_step', actual='no variable is updated',
@@ -144,13 +144,6 @@ def _description(facts: SpecFacts) -> str:
 
 # Examples.
 
-class _Opaque(tf.estimator.SessionRunHook):
-    """A hook of a class that nobody knows."""
-
-    def __init__(self, *held: Any) -> None:
-        self._held = held
-
-
 def _bad_no_op() -> Any:
     _, loss = training.regression()
     return training.train_fields(loss, tf.no_op(name='train'))
@@ -164,7 +157,7 @@ def _bad_gradient_alone() -> Any:
 
 
 def _bad_beside_a_logger() -> Any:
-    return {**TrainOpUpdatesNothing.bad(), 'training_hooks': [_Opaque()]}
+    return {**TrainOpUpdatesNothing.bad(), 'training_hooks': [training.UnknownHook()]}
 
 
 def _bad_nothing_to_train() -> Any:
@@ -187,8 +180,8 @@ def _good_through_the_loss() -> Any:
 def _good_hooks_train() -> Any:
     """All the training, the step included, is in the hooks."""
     _, loss = training.regression()
-    return training.train_fields(loss, tf.no_op(),
-                                 training_hooks=[_Opaque({'op': training.minimize(loss)})])
+    hook = training.UnknownHook({'op': training.minimize(loss)})
+    return training.train_fields(loss, tf.no_op(), training_hooks=[hook])
 
 
 def _good_unread_variable() -> Any:

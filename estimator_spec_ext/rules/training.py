@@ -67,6 +67,13 @@ def read_variable(facts: SpecFacts, tensor: Any) -> Optional[VariableInfo]:
     return facts.index.variable(op) if op.type in ('VariableV2', 'Variable') else None
 
 
+def is_restored(facts: SpecFacts, info: VariableInfo) -> bool:
+    """Whether an assign of the variable takes its value from a checkpoint."""
+    return any(op.type.startswith('Assign') and len(op.inputs) > 1
+               and source(op.inputs[1]).op.type.startswith('Restore')
+               for handle in info.handles for op in facts.index.writes.get(handle, ()))
+
+
 def is_differentiated(op: Any, ops: set[Any]) -> bool:
     """Whether `ops` compute a gradient through `op`, which need not be among them."""
     for tensor in op.inputs:
@@ -78,6 +85,13 @@ def is_differentiated(op: Any, ops: set[Any]) -> bool:
 
 
 # Examples.
+
+class UnknownHook(tf.estimator.SessionRunHook):
+    """A hook of a class that is not TensorFlow's, holding what it is given."""
+
+    def __init__(self, *held: Any) -> None:
+        self.held = held
+
 
 def rows() -> tuple[Any, Any]:
     """Features of shape (?, 3) and labels of shape (?, 1), float32, from a dataset."""

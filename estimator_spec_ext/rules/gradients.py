@@ -1,0 +1,393 @@
+"""What training reaches: no variable at all, or not the whole model."""
+
+from __future__ import annotations
+
+import collections
+import re
+from typing import Any, Iterator, Optional
+
+from estimator_spec_ext import describe
+from estimator_spec_ext.compat import graphs, tf, v1
+from estimator_spec_ext.diagnostics import Finding, Severity
+from estimator_spec_ext.facts import SpecFacts
+from estimator_spec_ext.graph import INPUT_TYPES, VariableInfo
+from estimator_spec_ext.rule import TRAIN, Rule
+from estimator_spec_ext.rules import training
+
+# A dead part that nothing uses is left alone below this share of the weights: libraries build
+# layers that a task does not need, e.g. the pooler of a language model.
+_MIN_SHARE = 0.2
+_MAX_WALK = 3000
+_UPDATING = ('Apply', 'ResourceApply', 'SparseApply', 'ResourceSparseApply', 'AssignSub',
+             'AssignAdd', 'Scatter', 'ResourceScatter')
+# Ops of floating output that have no gradient.
+_CUTTING = frozenset({'StopGradient', 'Floor', 'Ceil', 'Round', 'Rint', 'Sign', 'OneHot', 'PyFunc',
+                      'PyFuncStateless', 'ZerosLike', 'OnesLike', 'FloorDiv'})
+
+
+class NothingTrained(Rule):
+    """A training step updates no trainable variable.
+
+    What it finds: a graph with trainable variables, of which neither train_op nor the loss, a hook
+    or a queue runner updates one, while something else, e.g. the global step, is updated. An error
+    when an optimizer has made the updates and nothing runs them: they were left out of train_op, or
+    the optimizer is one of Keras 2.11 and later, whose apply_gradients hands back only the op that
+    counts. A warning when there are no updates at all, e.g. because the loss has no gradient.
+
+    Why it matters: steps go by, checkpoints are written, and the weights stay as they were.
+
+    Bad:
+        optimizer = tf.keras.optimizers.Adam()
+        optimizer.iterations = tf.compat.v1.train.get_or_create_global_step()
+        train_op = optimizer.apply_gradients(zip(tf.gradients(loss, weights), weights))
+
+    Good:
+        optimizer = tf.keras.optimizers.legacy.Adam()
+        optimizer.iterations = tf.compat.v1.train.get_or_create_global_step()
+        train_op = tf.group(*optimizer.get_updates(loss, weights))
+
+    When to suppress: when nothing is to be trained, e.g. in a job that only writes a checkpoint.
+    """
+
+    code = 'ESX304'
+    slug = 'no-variable-trained'
+    severity = Severity.ERROR
+    modes = (TRAIN,)
+    needs = ('train_op', 'loss')
+    mistakes = ('L5', 'T1', 'T2')
+
+    def check(self, facts: SpecFacts) -> Iterator[Finding]:
+        if facts.global_step is None or not training.can_judge(facts):
+            return
+        to_train = training.trainable(facts)
+        if not to_train or training.trained(facts):
+            return
+        if not any(training.is_state(info) for info in facts.updated):
+            return  # Nothing at all is updated: a fault of its own.
+        made = _updates_made(facts, to_train)
+        if facts.opaque_hooks and not made:
+            return
+        count = f'{len(to_train)} trainable variable{"s" if len(to_train) > 1 else ""}'
+        message = f'a training step updates none of the {count}'
+        cut = None if made else _cutting_op(facts)
+        if made:
+            message += ', and the updates exist'
+        elif cut is not None:
+            message += f'; {cut.type} has no gradient and parts the loss from them'
+        place = cut if cut is not None else graphs.as_op(facts.train_op)
+        yield self.finding(
+            facts, message, field='train_op', op=place,
+            hint=_hint(facts, made, cut), expected='at least one', actual='0',
+            severity=None if made and not facts.opaque_hooks else Severity.WARNING)
+
+    @staticmethod
+    def bad() -> Any:
+        """The optimizer's op is dropped, and the step is counted."""
+        _, loss = training.regression()
+        v1.train.AdamOptimizer().minimize(loss)
+        return training.train_fields(loss, _count())
+
+    @staticmethod
+    def good() -> Any:
+        """Both are run."""
+        _, loss = training.regression()
+        update = v1.train.AdamOptimizer().minimize(loss)
+        return training.train_fields(loss, tf.group(update, _count()))
+
+
+class DeadVariables(Rule):
+    """Part of the model is on no path to the loss, so it never trains.
+
+    What it finds: trainable variables that no training step reads or updates, although others are
+    trained, and which matter: predictions or metrics are computed from them, or a loss of their own
+    that nobody minimises, or they hold a good part of the weights. Variables that are used and left
+    as they are (var_list) are only told as a note.
+
+    Why it matters: that part keeps its initial values, and the job reports nothing.
+
+    Bad:
+        aux_loss = aux_loss_fn(labels, aux_logits)
+        train_op = optimizer.minimize(main_loss, global_step)
+
+    Good:
+        train_op = optimizer.minimize(main_loss + aux_loss, global_step)
+
+    When to suppress: when this part is trained in another phase, or is loaded and kept.
+    """
+
+    code = 'ESX306'
+    slug = 'variables-never-trained'
+    severity = Severity.WARNING
+    modes = (TRAIN,)
+    needs = ('train_op', 'loss')
+    mistakes = ('L6',)
+
+    def check(self, facts: SpecFacts) -> Iterator[Finding]:
+        if facts.global_step is None or not training.can_judge(facts):
+            return
+        to_train = training.trainable(facts)
+        left = [info for info in to_train if info not in facts.updated]
+        if not left or len(left) == len(to_train):
+            return
+        step_ops = facts.step_ops
+        unread = [info for info in left if not any(op in step_ops for op in info.handles)
+                  and not training.is_restored(facts, info)]
+        dead = _that_matter(facts, to_train, unread)
+        if dead:
+            yield self._dead(facts, to_train, dead)
+        elif len(unread) < len(left):
+            yield self._frozen(facts, to_train, left)
+
+    def _dead(self, facts: SpecFacts, to_train: Any, dead: list[VariableInfo]) -> Finding:
+        names = describe.names([info.name for info in dead], limit=1)
+        first = dead[0]
+        return self.finding(
+            facts, f'{len(dead)} of {len(to_train)} trainable variables, {_percent(dead, to_train)}'
+            f' of the weights, do not take part in the loss: {names}',
+            field='loss', op=first.variable if first.variable is not None else first.op,
+            hint='add the loss of this part to the loss that is minimised, or make the variables '
+                 'with trainable=False',
+            expected='0', actual=str(len(dead)))
+
+    def _frozen(self, facts: SpecFacts, to_train: Any, left: list[VariableInfo]) -> Finding:
+        rest = [info for info in to_train if info not in left]
+        return self.finding(
+            facts, f'{len(rest)} of {len(to_train)} trainable variables are trained, '
+            f'{_percent(rest, to_train)} of the weights', field='train_op', op=facts.train_op,
+            hint='nothing to do when the others are to stay as they are', severity=Severity.INFO)
+
+    @staticmethod
+    def bad() -> Any:
+        """The loss of a second head is left out."""
+        return _two_heads(add=False)
+
+    @staticmethod
+    def good() -> Any:
+        """Both losses count."""
+        return _two_heads(add=True)
+
+
+def _count() -> Any:
+    return tf.group(v1.assign_add(v1.train.get_global_step(), 1), name='count')
+
+
+def _updates_made(facts: SpecFacts, to_train: tuple[VariableInfo, ...]) -> bool:
+    """Whether an optimizer has made updates of the variables, which nothing runs."""
+    return any(op.type.startswith(_UPDATING) for info in to_train
+               for op in facts.index.updates(info))
+
+
+def _hint(facts: SpecFacts, made: bool, cut: Any) -> str:
+    # Newer Keras optimizers make this variable also when they count in another one.
+    if made and any(re.search(r'(^|/)iteration(_\d+)?$', info.name)
+                    for info in facts.index.variables):
+        return ('take tf.keras.optimizers.legacy or tf.compat.v1.train: apply_gradients of other '
+                'Keras optimizers returns only the op that counts')
+    if made:
+        return 'train_op = tf.group(train_op, update) with what the optimizer returned'
+    if cut is not None:
+        return f"compute the loss without '{cut.name}', from the logits for example"
+    return 'minimise a loss that is computed from them'
+
+
+def _cutting_op(facts: SpecFacts) -> Optional[Any]:
+    """The op without gradient nearest to the loss, when each way to a variable crosses one."""
+    handles = {handle for info in training.trainable(facts) for handle in info.handles}
+    start = graphs.as_op(facts.loss)
+    seen, queue, cuts = {start}, collections.deque([start]), []
+    while queue:
+        op = queue.popleft()
+        if op in handles:
+            return None
+        if op.type in _CUTTING:
+            cuts.append(op)
+            continue
+        for tensor in op.inputs:
+            if tensor.op in seen:
+                continue
+            seen.add(tensor.op)
+            dtype = tensor.dtype.base_dtype
+            if dtype.is_floating or dtype.is_complex or dtype == tf.resource:
+                queue.append(tensor.op)
+            else:
+                cuts.append(tensor.op)
+    return next((op for op in cuts if handles & facts.index.ancestors([op])), None)
+
+
+def _that_matter(facts: SpecFacts, to_train: tuple[VariableInfo, ...],
+                 unread: list[VariableInfo]) -> list[VariableInfo]:
+    """Of the variables that no step reads, those whose loss is no accident of a library."""
+    if not unread:
+        return []
+    metrics = [part for value in (facts.eval_metric_ops or {}).values()
+               if isinstance(value, tuple) for part in value] if isinstance(
+                   facts.eval_metric_ops, dict) else []
+    used = facts.index.ancestors([*facts.prediction_tensors.values(), *metrics])
+    chosen = [info for info in unread
+              if any(op in used for op in info.handles) or _has_own_loss(facts, info)]
+    if chosen:
+        return chosen
+    live = [info for info in unread if any(_meets_live_data(facts, op) for op in _reads(info))]
+    return unread if live and _share(unread, to_train) >= _MIN_SHARE else []
+
+
+def _reads(info: VariableInfo) -> list[Any]:
+    """The ops that read the variable's value and do something with it."""
+    found = []
+    stack = list(info.handles)
+    while stack:
+        for tensor in stack.pop().outputs:
+            for consumer in tensor.consumers():
+                if consumer.type in ('ReadVariableOp', 'Identity', 'Enter'):
+                    stack.append(consumer)
+                elif not consumer.type.startswith('Assign'):
+                    found.append(consumer)
+    return found
+
+
+def _meets_live_data(facts: SpecFacts, op: Any) -> bool:
+    """Whether an op combines a dead variable with values that a training step computes."""
+    step_ops = facts.step_ops
+    seen = {op}
+    stack = [op]
+    while stack and len(seen) < 50:
+        for tensor in stack.pop().inputs:
+            parent = tensor.op
+            if parent in step_ops and (parent.inputs or parent.type in INPUT_TYPES):
+                return True
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return False
+
+
+def _has_own_loss(facts: SpecFacts, info: VariableInfo) -> bool:
+    """Whether the variable leads to one differentiable number that depends on the input."""
+    seen = set(_reads(info))
+    stack = list(seen)
+    while stack and len(seen) < _MAX_WALK:
+        op = stack.pop()
+        if op.type in _CUTTING:
+            continue
+        for tensor in op.outputs:
+            if not tensor.dtype.is_floating:
+                continue
+            if tensor.shape.rank == 0 and any(
+                    behind.type in INPUT_TYPES for behind in facts.index.ancestors([op])):
+                return True
+            for consumer in tensor.consumers():
+                if consumer not in seen:
+                    seen.add(consumer)
+                    stack.append(consumer)
+    return False
+
+
+def _size(infos: Any) -> int:
+    return sum(info.shape.num_elements() or 0 for info in infos)
+
+
+def _share(part: Any, whole: Any) -> float:
+    return _size(part) / (_size(whole) or 1)
+
+
+def _percent(part: Any, whole: Any) -> str:
+    share = 100 * _share(part, whole)
+    return f'{share:.0f}%' if share >= 1 else f'{share:.1g}%'
+
+
+# Examples.
+
+def _two_heads(*, add: bool) -> Any:
+    features, labels = training.rows()
+    hidden = tf.nn.relu(training.dense(features, 4, 'hidden'))
+    loss = tf.reduce_mean(tf.math.squared_difference(labels, training.dense(hidden, 1, 'main')))
+    other = tf.reduce_mean(tf.abs(labels - training.dense(hidden, 1, 'other')), name='other_loss')
+    loss = loss + other if add else loss
+    return training.train_fields(loss, training.minimize(loss))
+
+
+def _bad_keras_optimizer() -> Any:
+    """Its apply_gradients returns the op that counts and none that trains."""
+    features, labels = training.rows()
+    layer = tf.keras.layers.Dense(1, name='head')
+    loss = tf.reduce_mean(tf.math.squared_difference(labels, layer(features)))
+    optimizer = tf.keras.optimizers.SGD(.1)
+    optimizer.iterations = v1.train.get_global_step()
+    weights = layer.trainable_variables
+    update = optimizer.apply_gradients(zip(tf.gradients(loss, weights), weights))
+    return training.train_fields(loss, tf.group(update, name='train'))
+
+
+def _bad_no_gradient() -> Any:
+    """The share of wrong answers cannot be minimised: a warning."""
+    features, labels = training.rows()
+    logits = training.dense(features, 3, 'logits')
+    wrong = tf.not_equal(tf.argmax(logits, 1, name='answer'), tf.cast(labels[:, 0], tf.int64))
+    loss = tf.reduce_mean(tf.cast(wrong, tf.float32))
+    weights = v1.trainable_variables()
+    pairs = [(gradient, weight) for gradient, weight in zip(tf.gradients(loss, weights), weights)
+             if gradient is not None]
+    return training.train_fields(
+        loss, tf.group(*[v1.assign_sub(weight, .1 * gradient) for gradient, weight in pairs],
+                       _count(), name='train'))
+
+
+def _good_nothing_to_train() -> Any:
+    """As in tests of Estimator itself."""
+    return training.train_fields(tf.constant(1.), _count())
+
+
+def _good_hooks_train() -> Any:
+    """As in a GAN: train_op only counts, and hooks hold the ops that train."""
+    _, loss = training.regression()
+    update = v1.train.AdamOptimizer().minimize(loss)
+    return training.train_fields(loss, _count(), training_hooks=[training.UnknownHook(update)])
+
+
+def _bad_predicted() -> Any:
+    """Predictions are made by a head that no loss knows."""
+    features, labels = training.rows()
+    _, loss = training.regression((features, labels))
+    return training.train_fields(loss, training.minimize(loss), predictions={
+        'score': training.dense(features, 1, 'score')})
+
+
+def _bad_tower() -> Any:
+    """A tower is built and forgotten."""
+    features, labels = training.rows()
+    _, loss = training.regression((features, labels))
+    training.dense(tf.nn.relu(training.dense(features, 4, 'deep_1')), 1, 'deep_2')
+    return training.train_fields(loss, training.minimize(loss))
+
+
+def _good_var_list() -> Any:
+    """Only the head is trained, on purpose."""
+    features, labels = training.rows()
+    hidden = tf.nn.relu(training.dense(features, 4, 'hidden'))
+    _, loss = training.regression((hidden, labels))
+    return training.train_fields(
+        loss, training.minimize(loss, var_list=v1.trainable_variables('head')))
+
+
+def _good_pooler() -> Any:
+    """A library's model ends in a layer that this task does not need."""
+    features, labels = training.rows()
+    hidden = features
+    for position in range(6):
+        hidden = tf.nn.relu(training.dense(hidden, 8, f'layer_{position}'))
+    tf.tanh(training.dense(hidden, 8, 'pooler'))
+    _, loss = training.regression((hidden, labels))
+    return training.train_fields(loss, training.minimize(loss))
+
+
+def _good_other_mode() -> Any:
+    """Variables that this mode makes and does not use."""
+    v1.get_variable('unused', [100])
+    _, loss = training.regression()
+    return training.train_fields(loss, training.minimize(loss))
+
+
+NothingTrained.more_bad = (_bad_keras_optimizer, _bad_no_gradient)
+NothingTrained.more_good = (_good_nothing_to_train, _good_hooks_train, _good_var_list)
+DeadVariables.more_bad = (_bad_predicted, _bad_tower)
+DeadVariables.more_good = (_good_var_list, _good_pooler, _good_other_mode, _good_hooks_train)
