@@ -37,7 +37,7 @@ _MAX_LOGGED = 10_000
 
 
 def check(facts: SpecFacts, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_STAGES,
-          strict_unused: bool = False) -> Report:
+          strict_unused: bool = False, family: str = 'ESX') -> Report:
     """Runs all rules of `stages` over `facts`.
 
     Args:
@@ -45,6 +45,8 @@ def check(facts: SpecFacts, *, suppress: Any = None, stages: tuple[str, ...] = S
       suppress: reason by slug or code, or None.
       stages: which stages, in this order.
       strict_unused: report suppressions that matched nothing as warnings, not as notes.
+      family: how the codes begin of the rules that run, beside those about the tool itself; the
+        findings of a part of the rules are not kept for `findings`.
 
     Returns:
       A `Report`. A rule that crashes becomes a finding; this function does not raise.
@@ -55,9 +57,10 @@ def check(facts: SpecFacts, *, suppress: Any = None, stages: tuple[str, ...] = S
             if stage == 'tool' and strict_unused:
                 facts.unused_suppressions = run.unused()
             for rule in registry.rules_of_stage(stage):
-                run.rule(rule)
+                if stage == 'tool' or rule.code.startswith(family):
+                    run.rule(rule)
     report = run.report('graph' if 'graph' in stages else 'spec')
-    if facts.graph is not None:
+    if facts.graph is not None and family == 'ESX':
         remember(facts.graph, facts.replica[0], report.findings)
         _remember_reasons(facts.graph, suppress)
     return report

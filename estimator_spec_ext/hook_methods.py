@@ -13,6 +13,9 @@ from estimator_spec_ext.hooks import HookElement, class_dict, mro
 _LIFECYCLE = ('begin', 'after_create_session', 'before_run', 'after_run')
 _DYNAMIC = frozenset({'setattr', '__setattr__', '__dict__'})
 
+_FILLING = frozenset({'append', 'appendleft', 'add', 'clear', 'extend', 'insert', 'pop', 'popleft',
+                      'remove', 'setdefault', 'update'})
+
 
 @dataclasses.dataclass(frozen=True)
 class Assigned:
@@ -21,12 +24,12 @@ class Assigned:
     Attributes:
       names: attributes that are assigned in the methods that a session calls, or in what these
         call.
-      begun: attributes that `begin`, or what it calls, mentions at all.
+      filled: attributes that `begin`, or what it calls, mentions where it fills a container.
       everything: True when the code does not tell, e.g. because it calls `setattr`.
     """
 
     names: frozenset[str]
-    begun: frozenset[str]
+    filled: frozenset[str]
     everything: bool
 
 
@@ -46,7 +49,7 @@ def is_refreshed(element: HookElement) -> bool:
         assigned = assigned_by(type(holder))
         if assigned.everything or assigned.names.intersection(element.attributes):
             return True
-        if element.in_container and assigned.begun.intersection(element.attributes):
+        if element.in_container and assigned.filled.intersection(element.attributes):
             return True
     return False
 
@@ -62,28 +65,36 @@ def assigned_by(kind: type) -> Assigned:
                 methods.setdefault(name, []).extend(codes)
             elif name in _LIFECYCLE:
                 unknown.add(name)
-    names, mentioned = _reach(methods, _LIFECYCLE)
-    _, begun = _reach(methods, _LIFECYCLE[:1])
-    return Assigned(names, begun, bool(unknown or mentioned & _DYNAMIC))
+    codes = _reach(methods, _LIFECYCLE)
+    mentioned = {name for code in codes for name in code.co_names}
+    assigned = {instruction.argval for code in codes for instruction in dis.get_instructions(code)
+                if instruction.opname == 'STORE_ATTR'}
+    filled = {name for code in _reach(methods, _LIFECYCLE[:1]) if _fills(code)
+              for name in code.co_names}
+    return Assigned(frozenset(assigned), frozenset(filled), bool(unknown or mentioned & _DYNAMIC))
+
+
+def _fills(code: types.CodeType) -> bool:
+    """Whether code changes a list, dict or set."""
+    return bool(_FILLING.intersection(code.co_names)) or any(
+        instruction.opname in ('STORE_SUBSCR', 'DELETE_SUBSCR')
+        for instruction in dis.get_instructions(code))
 
 
 def _reach(methods: dict[str, list[types.CodeType]],
-           roots: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
-    """The attributes that some methods assign and all names that they mention."""
-    assigned: set[str] = set()
-    mentioned: set[str] = set()
-    todo, done = list(roots), set()
+           roots: tuple[str, ...]) -> list[types.CodeType]:
+    """The code of some methods and of those that they mention."""
+    found: list[types.CodeType] = []
+    todo, done = list(roots), set[str]()
     while todo:
         name = todo.pop()
         if name in done or name == '__init__':
             continue
         done.add(name)
         for code in methods.get(name, ()):
-            mentioned.update(code.co_names)
+            found.append(code)
             todo.extend(called for called in code.co_names if called in methods)
-            assigned.update(instruction.argval for instruction in dis.get_instructions(code)
-                            if instruction.opname == 'STORE_ATTR')
-    return frozenset(assigned), frozenset(mentioned)
+    return found
 
 
 def _codes(member: Any, depth: int = 0) -> Iterator[types.CodeType]:

@@ -69,6 +69,7 @@ _SCAFFOLD_PARTS = ('_saver', '_summary_op')
 
 # Read through the descriptors of `type` itself, so that no metaclass can step in.
 _MRO = type.__dict__['__mro__']
+_CLASS_NAME = type.__dict__['__name__']
 _CLASS_DICT = type.__dict__['__dict__']
 
 
@@ -96,6 +97,11 @@ def is_stock(hook: Any) -> bool:
     """Whether the hook's class is TensorFlow's own, so that all it does is known."""
     module = module_of(type(hook))
     return module.split('.')[0] in ('tensorflow', 'tensorflow_estimator')
+
+
+def class_name(hook: Any) -> str:
+    """The name of an object's class, for messages."""
+    return _CLASS_NAME.__get__(type(hook))
 
 
 def is_hook(value: Any) -> bool:

@@ -9,6 +9,8 @@ from estimator_spec_ext.compat import EstimatorSpec, TPUEstimatorSpec, do_not_co
 from estimator_spec_ext.diagnostics import Report
 from estimator_spec_ext.hooks import FIELDS_OF_MODE
 
+_HOOK_RULES = 'ESX6'
+
 
 @do_not_convert
 def validate_estimator_spec(spec: Any, *, graph: Optional[tf.Graph] = None,
@@ -66,14 +68,12 @@ def validate_hooks(hooks: Iterable[Any], *, mode: str,
       ...     validate_hooks([hook], mode='train').ok
       True
     """
-    if mode not in FIELDS_OF_MODE:
+    if not isinstance(mode, str) or mode not in FIELDS_OF_MODE:
         raise ValueError(f"mode must be 'train', 'eval' or 'infer', got {mode!r}")
     field = FIELDS_OF_MODE[mode][-1]
+    given = tuple(hooks) if hasattr(hooks, '__next__') else hooks
     with _graph_or_default(graph):
-        report = engine.check(facts.SpecFacts(mode, {field: tuple(hooks)}))
-    found = tuple(f for f in report.findings if f.where.base_field == field)
-    return Report(findings=found, rules_run=report.rules_run,
-                  rules_skipped=report.rules_skipped, depth='graph')
+        return engine.check(facts.SpecFacts(mode, {field: given}), family=_HOOK_RULES)
 
 
 def _graph_or_default(graph: Optional[tf.Graph]) -> Any:

@@ -124,8 +124,8 @@ class MetricNotPair(Rule):
             if isinstance(value, tf.keras.metrics.Metric) or not stock.refuses_metric(key, value):
                 continue
             leaves = parts(value)
-            if any(facts.is_foreign(leaf) or distribution.is_per_replica(leaf) for leaf in leaves):
-                continue
+            if any(_is_outside(facts, leaf) for leaf in leaves):
+                continue  # another rule's matter
             place = describe.entry(FIELD, key)
             actual, hint = _fault(key, value)
             yield self.finding(
@@ -145,6 +145,12 @@ class MetricNotPair(Rule):
         """A mean over all batches."""
         labels, classes = _labels()
         return _eval({'hits': v1.metrics.mean(tf.cast(tf.equal(labels, classes), tf.float32))})
+
+
+def _is_outside(facts: SpecFacts, leaf: Any) -> bool:
+    """Whether a leaf is of another graph, of no graph since it is eager, or of several replicas."""
+    return (distribution.is_per_replica(leaf) or facts.is_foreign(leaf)
+            or graphs.is_tensor(leaf) and graphs.graph_of(leaf) is None)
 
 
 def _fault(key: Any, value: Any) -> tuple[str, str]:
@@ -187,9 +193,6 @@ def _faulty_pair(name: str, value: tuple[Any, Any]) -> tuple[str, str]:
             if leaf is None and role == 'update_op':
                 return ('(value, None)', 'pass the update op; tf.no_op() where nothing is to be '
                                          'updated')
-            if graphs.is_tensor(leaf):
-                return (f'a tuple with an eager tensor as {role}',
-                        'make the tensor inside model_fn, which builds a graph')
             return (f'a tuple with {describe.value(leaf)} as {role}',
                     f'pass a tensor as {role}, e.g. tf.constant(...)')
     return 'a tuple that TensorFlow refuses', f'pass {{{name}: (value, update_op)}}'

@@ -6,7 +6,6 @@ import collections
 
 import pytest
 import tensorflow as tf
-from tensorflow.python.eager import context
 
 import estimator_spec_ext as ese
 from estimator_spec_ext import engine
@@ -109,13 +108,6 @@ def test_result_of_update_state():
     (finding,) = _report({'m': metric.update_state(_x(), _x())}).errors
     assert finding.message.startswith("eval_metric_ops['m'] is an Operation; expected")
     assert finding.hint.startswith('pass the Keras metric itself')
-
-
-def test_an_eager_tensor_as_value():
-    with context.eager_mode():
-        eager = tf.constant(1.0)
-    (finding,) = _report({'m': (eager, tf.no_op())}).errors
-    assert finding.actual == 'a tuple with an eager tensor as value'
 
 
 def test_every_fault_is_named_at_once():
