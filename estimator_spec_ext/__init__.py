@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from estimator_spec_ext.engine import findings
     from estimator_spec_ext.errors import EstimatorSpecError, EstimatorSpecTypeError
     from estimator_spec_ext.export import default_export_outputs
+    from estimator_spec_ext.factories import create_estimator_spec
+    from estimator_spec_ext.fixed_mode import (
+        create_eval_estimator_spec,
+        create_predict_estimator_spec,
+        create_train_estimator_spec,
+    )
     from estimator_spec_ext.hooks import HookElement, hook_graph_elements
+    from estimator_spec_ext.preflight.api import preflight, train_and_evaluate
     from estimator_spec_ext.registry import explain, rules
     from estimator_spec_ext.rule import Rule
     from estimator_spec_ext.specs import StrictEstimatorSpec, replace
@@ -25,9 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     'EstimatorSpecError', 'EstimatorSpecTypeError', 'Finding', 'HookElement', 'Report', 'Rule',
-    'Severity', 'StrictEstimatorSpec', 'Where', '__version__', 'default_export_outputs', 'explain',
-    'findings', 'hook_graph_elements', 'replace', 'rules', 'strict_model_fn',
-    'validate_estimator_spec', 'validate_hooks',
+    'Severity', 'StrictEstimatorSpec', 'Where', '__version__', 'create_estimator_spec',
+    'create_eval_estimator_spec', 'create_predict_estimator_spec', 'create_train_estimator_spec',
+    'default_export_outputs', 'explain', 'findings', 'hook_graph_elements', 'preflight', 'replace',
+    'rules', 'strict_model_fn', 'train_and_evaluate', 'validate_estimator_spec', 'validate_hooks',
 ]
 
 # The module that each name lives in.
@@ -41,13 +49,19 @@ _HOMES = {
     'Severity': 'diagnostics',
     'StrictEstimatorSpec': 'specs',
     'Where': 'diagnostics',
+    'create_estimator_spec': 'factories',
+    'create_eval_estimator_spec': 'fixed_mode',
+    'create_predict_estimator_spec': 'fixed_mode',
+    'create_train_estimator_spec': 'fixed_mode',
     'default_export_outputs': 'export',
     'explain': 'registry',
     'findings': 'engine',
     'hook_graph_elements': 'hooks',
+    'preflight': 'preflight.api',
     'replace': 'specs',
     'rules': 'registry',
     'strict_model_fn': 'strict_fn',
+    'train_and_evaluate': 'preflight.api',
     'validate_estimator_spec': 'validate',
     'validate_hooks': 'validate',
 }
@@ -55,7 +69,7 @@ _HOMES = {
 
 # Python binds the name of a subpackage when it is first imported. That happens here, for those
 # that are also public functions, so that it cannot hide the function later.
-for _subpackage in ('rules',):
+for _subpackage in ('preflight', 'rules'):
     importlib.import_module(f'{__name__}.{_subpackage}')
     globals().pop(_subpackage)
 

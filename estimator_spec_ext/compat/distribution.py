@@ -44,3 +44,10 @@ def has_strategy() -> bool:
 def strategy_name() -> str:
     """The class name of the strategy in force."""
     return type(tf.distribute.get_strategy()).__name__
+
+
+def in_default_graph(variable: Any) -> bool:
+    """Whether a variable lives in the default graph, and not in another one or in eager mode."""
+    graph = tf.compat.v1.get_default_graph()
+    return all(getattr(getattr(part, 'handle', part), 'graph', None) is graph
+               for part in components(variable))
