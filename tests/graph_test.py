@@ -455,19 +455,6 @@ def test_tables_and_their_initialisers(graph):
     assert filled.op not in index.ancestors([value])
 
 
-def test_a_function_that_calls_itself_ends(graph):
-    declared = tf_function.Declare('Fibonacci', [('n', tf.int32)], [('out', tf.int32)])
-
-    @tf_function.Defun(tf.int32, func_name='Fibonacci', out_names=['out'])
-    def fibonacci(n):
-        return tf.where(n < 2, n, declared(n - 1) + declared(n - 2))
-
-    fibonacci.add_to_graph(graph)
-    call = declared(tf.constant(5))
-    found = list(GraphIndex(graph).find(['AddV2', 'Add']))
-    assert [(item.op is call.op, item.inner is None) for item in found] == [(True, False)]
-
-
 def test_many_conds_inside_each_other(graph):
     def nested(x, depth):
         return x if depth == 0 else tf.cond(

@@ -81,7 +81,6 @@ def _body(graph: tf.Graph, name: str, depth: int, bodies: dict[str, Summary]) ->
     definition = graphs.function_definition(graph, name)
     if definition is None or depth > _MAX_DEPTH:
         return Summary()
-    bodies[name] = Summary()  # what a function that calls itself finds inside
     # Only a resource or a reference can be written.
     origin = {argument.name: position
               for position, argument in enumerate(definition.signature.input_arg)
