@@ -33,40 +33,35 @@ with _ELSEWHERE.as_default():
 
 def model_fn(features, labels, mode, params):
     """Tells benign from malignant tumours, or would."""
-    net = tf1.layers.dense(features['cells'], 16, activation=tf.nn.relu, name='hidden')
+    training = mode == tf.estimator.ModeKeys.TRAIN
+    net = tf1.layers.dense(features['cells'], 16, name='hidden')
+    net = tf.nn.relu(tf1.layers.batch_normalization(net, training=training))
     logits = tf1.layers.dense(net, 2, name='logits')
     winner = tf.argmax(logits, axis=1, name='winner')
-    correct = tf.equal(winner, labels)
 
-    # 1: one loss for each patient, and nobody reduces them.
+    # 1: one loss for each patient.
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
-    # 2: the gradients are computed and never applied.
-    optimizer = tf1.train.AdamOptimizer(params['learning_rate'])
-    train_op = optimizer.compute_gradients(loss)
+    # 2: nothing runs the updates of the batch normalisation's moving statistics.
+    # 3: the optimizer is not given the global step, so training never ends.
+    train_op = tf1.train.AdamOptimizer(params['learning_rate']).minimize(tf.reduce_mean(loss))
 
     predictions = {
         'malignant': winner,
-        # 3: a sparse tensor can be neither predicted nor served.
-        'unsure': tf.sparse.from_dense(tf.reduce_max(logits, axis=1)),
+        # 4: a sparse tensor can be neither predicted nor served.
+        'margin': tf.sparse.from_dense(logits[:, 1] - logits[:, 0]),
     }
     metrics = {
-        # 4: a value without the op that updates it.
-        'accuracy': tf.reduce_mean(tf.cast(correct, tf.float32)),
-        # 5: an update op that is None.
-        'recall': (tf1.metrics.recall(labels, winner)[0], None),
+        # 5: a value for one batch, without the op that gathers it over all of them.
+        'accuracy': tf.reduce_mean(tf.cast(tf.equal(winner, labels), tf.float32)),
+        # 6: a Keras metric that nobody updates.
+        'recall': tf.keras.metrics.Recall(),
     }
-    logger = tf.estimator.LoggingTensorHook({'winner': winner}, every_n_iter=10)
-    hooks = [
-        logger,
-        # 6: the same hook again, so that it logs twice.
-        logger,
+    training_hooks = [
         # 7: a class where an instance belongs.
         tf.estimator.StepCounterHook,
         # 8: a tensor of another graph.
         tf.estimator.LoggingTensorHook({'scale': _SCALE}, every_n_iter=10),
-        # 9: every worker would save checkpoints, and the chief's own saving is switched off.
-        tf.estimator.CheckpointSaverHook(params['model_dir'], save_steps=100),
     ]
     return params['spec_class'](
         mode,
@@ -74,7 +69,9 @@ def model_fn(features, labels, mode, params):
         loss=loss,
         train_op=train_op,
         eval_metric_ops=metrics,
-        training_hooks=hooks,
+        training_hooks=training_hooks,
+        # 9: one hook where a list of hooks belongs.
+        training_chief_hooks=tf.estimator.NanTensorHook(loss),
         # 10: a saver where a scaffold that holds one belongs.
         scaffold=tf1.train.Saver(),
     )
@@ -91,7 +88,7 @@ def input_fn():
 def train(spec_class):
     """Trains with specs of a class and returns the error that stops it, or None."""
     with tempfile.TemporaryDirectory(prefix='many_faults_') as model_dir:
-        params = {'spec_class': spec_class, 'learning_rate': 0.001, 'model_dir': model_dir}
+        params = {'spec_class': spec_class, 'learning_rate': 0.001}
         estimator = tf.estimator.Estimator(model_fn, model_dir=model_dir, params=params)
         try:
             estimator.train(input_fn, max_steps=100)

@@ -64,3 +64,20 @@ def test_digits_classifier(tmp_path):
     assert min(pixels.shape[:2]) > 300
     # Paper, ink and something red.
     assert pixels[..., :3].max() == 1 and pixels[..., :3].min() < 0.1
+
+
+@pytest.mark.once
+def test_many_faults():
+    printed = _run('many_faults.py')
+    assert '\nestimator_spec_ext: 10 errors\n' in printed, printed
+    found = re.findall(r'^train  ERROR  (ESX\d{3} [a-z-]+)  ', printed, re.MULTILINE)
+    assert len(found) == 10 and len(set(found)) == 10, printed
+    # Each has its own line in the example, and something to type.
+    places = re.findall(r'^       at \S*many_faults\.py:\d+   field ', printed, re.MULTILINE)
+    assert len(places) == 10
+    assert printed.count('\n       fix: ') == 10
+    # TensorFlow's own class tells of one.
+    stock = printed.partition('the same job stops with one of them:')[2]
+    assert stock.strip().startswith('TypeError: predictions[margin] must be Tensor'), printed
+    # Nothing but the report: no logs, no traceback.
+    assert 'Traceback' not in printed and 'WARNING:' not in printed and 'INFO:' not in printed
