@@ -9,6 +9,7 @@ from typing import Optional
 from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import (
     batch_norm,
+    broadcast,
     export_outputs,
     foreign,
     global_step,
@@ -61,6 +62,7 @@ RULES: tuple[Rule, ...] = (
     hooks_listed.HookTwice(),
     hooks_held.HookForeignGraph(),
     hooks_held.HookUnknownName(),
+    broadcast.LossBroadcasts(),
     tool.RuleCrashed(),
     tool.UnusedSuppression(),
     tool.InvalidSuppression(),

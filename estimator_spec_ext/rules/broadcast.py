@@ -1,0 +1,255 @@
+"""Shapes that broadcast to a square where one number a row was meant."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, Optional
+
+from estimator_spec_ext import describe
+from estimator_spec_ext.compat import graphs, tf, v1
+from estimator_spec_ext.diagnostics import Finding, Severity
+from estimator_spec_ext.facts import SpecFacts
+from estimator_spec_ext.graph import INPUT_TYPES
+from estimator_spec_ext.rule import EVAL, TRAIN, Rule
+from estimator_spec_ext.rules import training
+
+_MEETING = frozenset({'Sub', 'SquaredDifference', 'Mul', 'RealDiv', 'Div', 'DivNoNan'})
+_COMPARING = ('Equal', 'NotEqual')
+# Between an op and the loss there may be only these: what works row by row, and means and sums.
+_PASSING = _MEETING | frozenset({
+    'Mean', 'Sum', 'Add', 'AddV2', 'AddN', 'Neg', 'Abs', 'Square', 'Sqrt', 'Rsqrt', 'Pow', 'Exp',
+    'Log', 'Log1p', 'Maximum', 'Minimum', 'Select', 'SelectV2', 'Softplus', 'Sigmoid', 'Relu',
+    'Tanh', 'Cast', 'Identity', 'IdentityN', 'StopGradient', 'Reshape', 'Squeeze', 'ExpandDims',
+    'CheckNumerics', 'ClipByValue', 'Reciprocal', 'Xlogy', 'Xdivy', 'Erf', 'Sign', 'Pack'})
+_EXPANDING = ('ExpandDims', 'Reshape', 'StridedSlice')
+_ROW_WISE = ('Identity', 'Cast', 'Sigmoid', 'Tanh', 'Relu', 'Exp')
+_MAX_WALK = 2000
+_MAX_FINDINGS = 3
+
+
+class LossBroadcasts(Rule):
+    """Predictions and labels broadcast to a square.
+
+    What it finds: on the way to the loss, through nothing but row-wise ops, means and sums, a
+    difference, product or quotient of shapes (?,) and (?, 1), or (n,) and (n, 1), where one side is
+    computed from trainable variables and the other from the input alone. In EVAL also an equality
+    of such shapes. A warning where one side was given its last dimension just there, as for a
+    comparison of all pairs.
+
+    Why it matters: the result has shape (?, ?) and compares each prediction with the labels of all
+    rows. The loss goes down, towards a model that predicts the mean. Nothing says so.
+
+    Bad:
+        loss = tf.reduce_mean(tf.square(tf.squeeze(logits, 1) - labels))  # labels: (?, 1)
+
+    Good:
+        loss = tf.reduce_mean(tf.square(logits - labels))
+
+    When to suppress: when all pairs of predictions and labels are meant.
+    """
+
+    code = 'ESX210'
+    slug = 'loss-broadcasts'
+    severity = Severity.ERROR
+    modes = (TRAIN, EVAL)
+    needs = ('loss',)
+    mistakes = ('L4',)
+
+    def check(self, facts: SpecFacts) -> Iterator[Finding]:
+        loss = graphs.as_op(facts.loss)
+        if loss is None or loss.graph is not facts.graph:
+            return
+        lines = set()
+        for op in _on_the_way(loss):
+            sides = _sides(facts, op)
+            if sides is not None and facts.place(op)[1:] not in lines:
+                lines.add(facts.place(op)[1:])
+                yield self._square(facts, op, sides, 'loss')
+                if len(lines) == _MAX_FINDINGS:
+                    return
+        if not facts.is_eval:
+            return
+        for op in facts.index.of_types(_COMPARING):
+            sides = _sides(facts, op) if op in facts.step_ops else None
+            if sides is not None:
+                yield self._square(facts, op, sides, 'eval_metric_ops')
+                return
+
+    def _square(self, facts: SpecFacts, op: Any, sides: tuple[Any, Any], field: str) -> Finding:
+        made, given = (describe.shape_text(_shape(side)) for side in sides)
+        pairs = any(side.shape.rank == 2 and side.op.type in _EXPANDING for side in sides)
+        return self.finding(
+            facts, f'{op.type} of {made} from the model and {given} from the input compares all '
+            'pairs of rows', field=field, op=op,
+            hint='give both sides one shape first, e.g. tf.reshape(labels, tf.shape(predictions))',
+            expected='one shape on both sides', actual=f'{made} and {given}',
+            severity=Severity.WARNING if pairs or field != 'loss' else None)
+
+    @staticmethod
+    def bad() -> Any:
+        """A squeezed prediction and a column of labels."""
+        return _squared(squeeze=True)
+
+    @staticmethod
+    def good() -> Any:
+        """Both are columns."""
+        return _squared(squeeze=False)
+
+
+def _on_the_way(loss: Any) -> Iterator[Any]:
+    """The ops near the loss whose rows reach it one by one."""
+    seen = {loss}
+    stack = [loss]
+    while stack and len(seen) < _MAX_WALK:
+        op = stack.pop()
+        if op.type not in _PASSING:
+            continue
+        if op.type in _MEETING:
+            yield op
+        for tensor in op.inputs:
+            if tensor.op not in seen:
+                seen.add(tensor.op)
+                stack.append(tensor.op)
+
+
+def _sides(facts: SpecFacts, op: Any) -> Optional[tuple[Any, Any]]:
+    """The computed and the given side when they broadcast to a square; None otherwise."""
+    left, right = op.inputs[0], op.inputs[1]
+    if not _is_row_and_column(_shape(left), _shape(right)):
+        return None
+    if left.dtype.is_integer and op.type not in _COMPARING:
+        return None
+    left_made, left_given = _origin(facts, left)
+    right_made, right_given = _origin(facts, right)
+    if left_given != right_given:
+        return None  # A constant, e.g. thresholds; where both are constants, all the data are.
+    if left_made == right_made:
+        return None
+    return (left, right) if left_made else (right, left)
+
+
+def _shape(tensor: Any) -> tf.TensorShape:
+    """The static shape; (?,) for a column squeezed without an axis, whose rank is not known."""
+    if tensor.shape.rank is None:
+        op = training.source(tensor, _ROW_WISE).op
+        if op.type == 'Squeeze' and not graphs.attribute(op, 'squeeze_dims'):
+            column = op.inputs[0].shape
+            if column.rank == 2 and column.as_list() == [None, 1]:
+                return tf.TensorShape([None])
+    return tensor.shape
+
+
+def _is_row_and_column(left: tf.TensorShape, right: tf.TensorShape) -> bool:
+    """Whether the shapes are (n,) and (n, 1), with one n above 1 or both unknown."""
+    if left.rank is None or right.rank is None or left.rank + right.rank != 3:
+        return False
+    row, column = (left, right) if left.rank == 1 else (right, left)
+    if row.rank != 1:
+        return False
+    (size,), (rows, last) = row.as_list(), column.as_list()
+    return last == 1 and size == rows and size != 1
+
+
+def _origin(facts: SpecFacts, tensor: Any) -> tuple[bool, bool]:
+    """Whether a tensor is computed from trainable variables, and whether from the input."""
+    before = facts.index.data_ancestors([tensor])
+    made = any(handle in before for info in facts.index.variables if info.trainable
+               for handle in info.handles)
+    return made, any(op.type in INPUT_TYPES for op in before)
+
+
+# Examples.
+
+def _scores() -> tuple[Any, Any]:
+    features, labels = training.rows()
+    return training.dense(features, 1, 'scores'), labels
+
+
+def _fields(loss: Any) -> Any:
+    return training.train_fields(loss, training.minimize(loss))
+
+
+def _squared(*, squeeze: bool) -> Any:
+    scores, labels = _scores()
+    scores = tf.squeeze(scores, 1) if squeeze else scores
+    return _fields(tf.reduce_mean(tf.square(tf.subtract(scores, labels, name='error'))))
+
+
+def _bad_keras_function() -> Any:
+    """The functional losses of Keras do not look at ranks, those in classes do."""
+    scores, labels = _scores()
+    labels = labels[:, 0]
+    return _fields(tf.reduce_mean(tf.keras.losses.mean_squared_error(labels, scores)))
+
+
+def _bad_weights() -> Any:
+    """A weight of shape (?, 1) on a loss of shape (?,)."""
+    features, labels = training.rows()
+    scores = training.dense(features, 2, 'scores')
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.cast(labels[:, 0], tf.int64), logits=scores)
+    weights = tf.slice(features, [0, 1], [-1, 1])
+    return _fields(tf.reduce_mean(tf.multiply(losses, weights, name='weighted')))
+
+
+def _bad_squeezed_without_axis() -> Any:
+    """TensorFlow does not know the rank of what is left; it is 1 for every batch but one row."""
+    scores, labels = _scores()
+    scores = tf.sigmoid(tf.squeeze(scores))
+    return _fields(tf.reduce_mean(tf.abs(tf.subtract(labels, scores, name='error'))))
+
+
+def _bad_expanded() -> Any:
+    """Labels that were given a second dimension: a warning."""
+    scores, labels = _scores()
+    labels = tf.expand_dims(labels[:, 0], 1)
+    return _fields(tf.reduce_mean(tf.abs(tf.subtract(tf.squeeze(scores, 1), labels, name='error'))))
+
+
+def _bad_accuracy() -> Any:
+    """An accuracy over all pairs: a warning."""
+    scores, labels = _scores()
+    loss = tf.reduce_mean(tf.math.squared_difference(scores, labels))
+    right = tf.equal(tf.round(scores), labels[:, 0], name='right')
+    accuracy = v1.metrics.mean(tf.cast(right, tf.float32))
+    return {'mode': 'eval', 'loss': loss, 'eval_metric_ops': {'accuracy': accuracy}}
+
+
+def _good_keras_class() -> Any:
+    scores, labels = _scores()
+    return _fields(tf.keras.losses.MeanSquaredError()(labels[:, 0], scores))
+
+
+def _good_pairs_of_predictions() -> Any:
+    """A ranking loss compares all pairs of rows."""
+    scores, labels = _scores()
+    better = tf.cast(labels > tf.transpose(labels), tf.float32)
+    differences = scores - tf.squeeze(scores, 1)
+    return _fields(tf.reduce_mean(better * tf.nn.softplus(-differences)))
+
+
+def _good_pairs_of_labels() -> Any:
+    """Distances between labels are no predictions."""
+    scores, labels = _scores()
+    distances = tf.abs(labels - tf.squeeze(labels, 1))
+    return _fields(tf.reduce_mean(distances * tf.square(scores - tf.transpose(scores))))
+
+
+def _good_levels() -> Any:
+    """A column of labels meets a row of quantiles, of another length."""
+    features, labels = training.rows()
+    errors = labels - training.dense(features, 5, 'quantiles')
+    levels = tf.linspace(.1, .9, 5)
+    return _fields(tf.reduce_mean(tf.maximum(levels * errors, (levels - 1.) * errors)))
+
+
+def _good_thresholds() -> Any:
+    """Trained thresholds, one a class, meet a column."""
+    scores, labels = _scores()
+    thresholds = v1.get_variable('thresholds', [3], initializer=tf.zeros_initializer())
+    return _fields(tf.reduce_mean(tf.square(tf.sigmoid(scores - thresholds) - labels)))
+
+
+LossBroadcasts.more_bad = (_bad_keras_function, _bad_weights, _bad_squeezed_without_axis,
+                           _bad_expanded, _bad_accuracy)
+LossBroadcasts.more_good = (_good_keras_class, _good_pairs_of_predictions, _good_pairs_of_labels,
+                            _good_levels, _good_thresholds)
