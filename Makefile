@@ -20,7 +20,7 @@ export PYTHONNOUSERSITE := 1
 export PYTHON
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help venv demo test test-thirdparty lint bench rules-table clean
+.PHONY: help venv readme demo test test-thirdparty lint bench rules-table clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,9 @@ test-thirdparty:  ## Run the estimators of other packages through strict_model_f
 	@sh tools/make_venv.sh "$(VENV)-thirdparty" requirements-thirdparty.txt
 	@ESE_THIRDPARTY=1 "$(VENV)-thirdparty/bin/python" -m pytest tests/thirdparty $(ARGS)
 
+readme: venv  ## Write the report and the tables of README.md anew
+	@"$(RUN)" tools/readme.py
+
 lint: venv  ## Run the linter and the type checker
 	@status=0; \
 	"$(RUN)" -m ruff check . || status=1; \
@@ -58,7 +61,9 @@ rules-table: venv  ## Write docs/rules.md anew from the rules
 	@mv docs/rules.md.new docs/rules.md
 
 clean:  ## Remove .venv and everything that these commands wrote
-	@if [ ! -e "$(VENV)" ] || [ -e "$(VENV)/.made-by-make" ]; then rm -rf "$(VENV)"; fi
+	@for dir in "$(VENV)" "$(VENV)-thirdparty"; do \
+	    if [ -e "$$dir/.made-by-make" ]; then rm -rf "$$dir"; fi; \
+	done
 	@rm -rf .build dist digits_out .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@rm -rf estimator_spec_ext.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
