@@ -6,9 +6,13 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.distribute import values as _values
+from tensorflow.python.ops import ref_variable as _reference
+from tensorflow.python.ops import resource_variable_ops as _resource
 from tensorflow.python.training import sync_replicas_optimizer as _sync
 
 DistributedVariable = _values.DistributedVariable
+# What nearly all variables are; asking these for their parts would take longer than knowing.
+_PLAIN = (_resource.ResourceVariable, _reference.RefVariable)
 SyncReplicasHook = _sync._SyncReplicasOptimizerHook
 
 
@@ -19,6 +23,8 @@ def is_per_replica(value: Any) -> bool:
 
 def components(variable: Any) -> tuple[Any, ...]:
     """The plain variables of a distributed one; the variable itself otherwise."""
+    if type(variable) in _PLAIN:
+        return (variable,)
     if isinstance(variable, DistributedVariable):
         return tuple(variable._values)
     inner = getattr(variable, '_v', None)
@@ -32,7 +38,8 @@ def replica() -> tuple[int, int]:
     context = tf.distribute.get_replica_context()
     if context is None:
         return 0, tf.distribute.get_strategy().num_replicas_in_sync
-    replica_id = context.replica_id_in_sync_group
+    # The public property would add an op to the graph, and give a tensor instead of a number.
+    replica_id = getattr(context, '_replica_id_in_sync_group', 0)
     return (replica_id if isinstance(replica_id, int) else 0), context.num_replicas_in_sync
 
 
