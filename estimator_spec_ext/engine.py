@@ -30,18 +30,19 @@ SPEC_STAGES = ('spec', 'stock', 'graph', 'tool')
 _FINDINGS: 'weakref.WeakKeyDictionary[Any, dict[int, tuple[Finding, ...]]]' = (
     weakref.WeakKeyDictionary())
 # Suppressions written in the code of a model_fn, for those who check its specs again.
-_REASONS: 'weakref.WeakKeyDictionary[Any, dict[str, str]]' = weakref.WeakKeyDictionary()
+_REASONS: 'weakref.WeakKeyDictionary[Any, dict[str, tuple[str, bool]]]' = (
+    weakref.WeakKeyDictionary())
 _LOGGED: set[tuple[Any, ...]] = set()
 _LOCK = threading.Lock()
 _MAX_LOGGED = 10_000
 
 
-def check(facts: SpecFacts, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_STAGES,
+def check(facts: Any, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_STAGES,
           strict_unused: bool = False, family: str = 'ESX') -> Report:
     """Runs all rules of `stages` over `facts`.
 
     Args:
-      facts: the facts; its `broken` and its tool state are filled.
+      facts: `SpecFacts`, or the facts of `preflight`; its `broken` and its tool state are filled.
       suppress: reason by slug or code, or None.
       stages: which stages, in this order.
       strict_unused: report suppressions that matched nothing as warnings, not as notes.
@@ -62,7 +63,7 @@ def check(facts: SpecFacts, *, suppress: Any = None, stages: tuple[str, ...] = S
     report = run.report('graph' if 'graph' in stages else 'spec')
     if facts.graph is not None and family == 'ESX':
         remember(facts.graph, facts.replica[0], report.findings)
-        _remember_reasons(facts.graph, suppress)
+        _remember_reasons(facts.graph, suppress, report)
     return report
 
 
@@ -216,15 +217,26 @@ def findings(graph: Optional[tf.Graph] = None) -> tuple[Finding, ...]:
         return sorted_findings(finding for found in parts.values() for finding in found)
 
 
-def _remember_reasons(graph: tf.Graph, suppress: Any) -> None:
+def _remember_reasons(graph: tf.Graph, suppress: Any, report: Report) -> None:
     if suppress:
         good, _ = read_suppressions(suppress)
+        matched = {name for item in report.suppressed
+                   for name in (item.finding.slug, item.finding.code)}
         with _LOCK:
-            _REASONS.setdefault(graph, {}).update(good)
+            kept = _REASONS.setdefault(graph, {})
+            for name, reason in good.items():
+                kept[name] = (reason, name in matched or kept.get(name, ('', False))[1])
 
 
-def reasons(graph: Optional[tf.Graph]) -> dict[str, str]:
-    """The suppressions with which specs were built in a graph: the reason by slug or code."""
+def reasons(graph: Optional[tf.Graph]) -> dict[str, tuple[str, bool]]:
+    """The suppressions with which specs were built in a graph.
+
+    Args:
+      graph: the graph, or None.
+
+    Returns:
+      By slug or code the reason, and whether a finding matched it.
+    """
     with _LOCK:
         return dict(_REASONS.get(graph, {})) if graph is not None else {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from typing import Any, Optional
 
 import tensorflow as tf
@@ -46,6 +47,19 @@ def op_site(op: Any) -> tuple[Optional[str], Optional[int]]:
     except Exception:  # noqa: BLE001 - an op of an imported graph may have none
         return None, None
     return _innermost(frames) if frames is not None else (None, None)
+
+
+def error_site(error: BaseException) -> tuple[Optional[str], Optional[int]]:
+    """The file and line of the user's code in which an exception arose; (None, None) if none."""
+    metadata = getattr(error, 'ag_error_metadata', None)
+    converted = getattr(metadata, 'translated_stack', None) or ()
+    # AutoGraph keeps the places of the code that it converted apart from the traceback.
+    ours = [(frame.filename, frame.lineno) for frame in reversed(list(converted))]
+    frames = [(frame.filename, frame.lineno)
+              for frame in reversed(traceback.extract_tb(error.__traceback__))]
+    found = [place for place in frames + ours if _is_users(place[0])]
+    own = [place for place in found if f'{os.sep}site-packages{os.sep}' not in place[0]]
+    return (own or found or [(None, None)])[0]
 
 
 def call_site() -> tuple[Optional[str], Optional[int]]:

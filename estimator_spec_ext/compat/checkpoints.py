@@ -1,0 +1,208 @@
+"""What a Saver writes and reads, and what warm starting takes, without running either."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Iterable, Mapping, Optional
+
+import tensorflow as tf
+from tensorflow.python.checkpoint import checkpoint as _checkpoint
+from tensorflow.python.ops import variables as _variables
+from tensorflow.python.training import warm_starting_util as _warm_starting_util
+from tensorflow.python.training.saving import saveable_object as _saveable_object
+
+from estimator_spec_ext.compat import distribution, graphs
+
+_v1 = tf.compat.v1
+_OBJECT_GRAPH_KEY = '_CHECKPOINTABLE_OBJECT_GRAPH'
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Entry:
+    """One tensor of a checkpoint.
+
+    Attributes:
+      key: its name in the checkpoint.
+      shape: the whole shape, over all partitions; None when it is not known.
+      dtype: the dtype; None when it is not known.
+      variable: the Python object, for the place of a finding; None for other things that are saved.
+    """
+
+    key: str
+    shape: Optional[tf.TensorShape]
+    dtype: Optional[tf.DType]
+    variable: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Entries:
+    """What one Saver saves or restores.
+
+    Attributes:
+      by_key: the `Entry` of each key.
+      complete: False when there is more than can be named without building the Saver.
+      reshapes: True for `Saver(reshape=True)`, which takes other shapes of the same size.
+    """
+
+    by_key: Mapping[str, Entry]
+    complete: bool = True
+    reshapes: bool = False
+
+
+def entries(scaffold: Any = None, saver: Any = None) -> Optional[Entries]:
+    """What the saver of a session in the current default graph saves and restores.
+
+    Args:
+      scaffold: the scaffold of the session; None for a default one.
+      saver: this saver instead, e.g. that of a hook.
+
+    Returns:
+      `Entries`; None when it cannot be told (object-based checkpoints, several savers).
+    """
+    if saver is None and scaffold is not None:
+        saver = scaffold.saver
+    if saver is None:
+        savers = _v1.get_collection(_v1.GraphKeys.SAVERS)
+        if len(savers) > 1:
+            return None
+        saver = savers[0] if savers else None
+    if saver is None:
+        return _entries_of(_variables._all_saveable_objects())
+    if not isinstance(saver, _v1.train.Saver):
+        return None
+    items = saver._var_list
+    if items is None:
+        if saver._is_built and saver._builder is None:
+            return None  # made from a SaverDef: its keys are in the graph alone
+        items = _variables._all_saveable_objects()
+    return _entries_of(items, bool(getattr(saver, '_reshape', False)))
+
+
+def entries_of_hook(hook: Any) -> Optional[Entries]:
+    """What a CheckpointSaverHook saves when it has a saver or scaffold of its own; else None."""
+    if hook._saver is None and hook._scaffold is None:
+        return None
+    return entries(hook._scaffold, hook._saver)
+
+
+def without_variables(known: Entries) -> Entries:
+    """The same without the Python objects, which would keep a graph alive."""
+    return dataclasses.replace(known, by_key={
+        key: dataclasses.replace(entry, variable=None) for key, entry in known.by_key.items()})
+
+
+def _entries_of(items: Any, reshapes: bool = False) -> Entries:
+    found: dict[str, Entry] = {}
+    complete = True
+    pairs: Iterable[tuple[Optional[str], Any]]
+    if isinstance(items, Mapping):
+        pairs = [(key, part) for key, item in items.items() for part in _parts(item)]
+    else:
+        pairs = [(None, part) for part in _parts(items)]
+    for key, item in pairs:
+        if isinstance(item, _saveable_object.SaveableObject):
+            for spec in item.specs:
+                found[spec.name] = Entry(spec.name, None, tf.as_dtype(spec.dtype).base_dtype)
+        elif graphs.is_variable(item):
+            entry = _variable_entry(key, item)
+            found[entry.key] = entry
+        elif graphs.is_tensor(item):
+            found[key or item.op.name] = Entry(key or item.op.name, item.shape,
+                                               item.dtype.base_dtype, item)
+        else:
+            complete = False
+    return Entries(found, complete, reshapes)
+
+
+def _parts(item: Any) -> list[Any]:
+    if isinstance(item, (list, tuple, set)):
+        return [part for inner in item for part in _parts(inner)]
+    if isinstance(item, _variables.PartitionedVariable):
+        return list(item)
+    return [item]
+
+
+def _variable_entry(key: Optional[str], variable: Any) -> Entry:
+    info = getattr(distribution.components(variable)[0], '_save_slice_info', None)
+    if info is not None:
+        return Entry(key or info.full_name, tf.TensorShape(info.full_shape),
+                     variable.dtype.base_dtype, variable)
+    return Entry(key or variable.name.split(':')[0], variable.shape, variable.dtype.base_dtype,
+                 variable)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """The list of variables of a checkpoint on disk.
+
+    Attributes:
+      path: its prefix.
+      shapes: the shape of each key.
+      dtypes: the dtype of each key.
+      step: the value of `global_step`; None when there is none.
+      by_object: True for an object-based one, whose keys are no variable names.
+    """
+
+    path: str
+    shapes: Mapping[str, list[int]]
+    dtypes: Mapping[str, tf.DType]
+    step: Optional[int]
+    by_object: bool
+
+
+def read_checkpoint(path_or_folder: Any) -> Optional[Checkpoint]:
+    """The list of variables of a checkpoint, or of the newest one in a folder.
+
+    Args:
+      path_or_folder: a prefix or a folder.
+
+    Returns:
+      A `Checkpoint`; None when there is none or it cannot be read.
+    """
+    try:
+        path = os.fspath(path_or_folder)
+        if tf.io.gfile.isdir(path):
+            path = tf.train.latest_checkpoint(path)
+        if not path or not _v1.train.checkpoint_exists(path):
+            return None
+        reader = tf.train.load_checkpoint(path)
+        shapes = reader.get_variable_to_shape_map()
+        dtypes = reader.get_variable_to_dtype_map()
+        step = reader.get_tensor('global_step') if shapes.get('global_step') == [] else None
+    except (TypeError, ValueError, RuntimeError, OSError, tf.errors.OpError):
+        return None
+    return Checkpoint(str(path), shapes, dtypes, None if step is None else int(step),
+                      _OBJECT_GRAPH_KEY in shapes)
+
+
+def is_object_saver(saver: Any) -> bool:
+    """Whether a scaffold's saver writes object-based checkpoints."""
+    return isinstance(saver, (_checkpoint.Checkpoint, tf.train.Checkpoint))
+
+
+def warm_start_settings(estimator: Any) -> Any:
+    """The `tf.estimator.WarmStartSettings` of an estimator; None without one."""
+    return getattr(estimator, '_warm_start_settings', None)
+
+
+def warm_started_variables(settings: Any) -> dict[str, list[Any]]:
+    """The variables of the default graph that the settings choose, by name, partitions together.
+
+    Raises:
+      ValueError: as TensorFlow does for settings that make no sense.
+    """
+    if settings.vars_to_warm_start is None:
+        chosen = _warm_starting_util._get_grouped_variables(None)
+        return {name: parts for name, parts in chosen.items()
+                if name in settings.var_name_to_vocab_info}
+    return _warm_starting_util._get_grouped_variables(settings.vars_to_warm_start)
+
+
+def run_warm_start(settings: Any) -> None:
+    """Adds the ops of warm starting to the default graph, as Estimator does.
+
+    Raises:
+      Exception: as TensorFlow does.
+    """
+    _v1.train.warm_start(*settings)

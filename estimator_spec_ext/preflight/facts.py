@@ -1,0 +1,244 @@
+"""What the rules of the stages 'modes', 'run', 'serve' and 'config' may read."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Mapping, Optional
+
+from estimator_spec_ext import describe, registry
+from estimator_spec_ext.compat import checkpoints, frames, graphs
+from estimator_spec_ext.diagnostics import Report
+from estimator_spec_ext.facts import Crash as RuleCrash
+
+TRAIN, EVAL, PREDICT = 'train', 'eval', 'infer'
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A place in the user's code; rules hand it on as the `op` of a finding."""
+
+    file: Optional[str] = None
+    line: Optional[int] = None
+    op_name: Optional[str] = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Crash:
+    """An exception that ended the building or the rehearsal of a mode.
+
+    Attributes:
+      kind: what it was taken for; one of the names in `crashes.py`.
+      stage: how far the mode had come.
+      error: the exception.
+      text: its first line.
+      place: the user's own line.
+      details: what the classification found, by name.
+    """
+
+    kind: str
+    stage: str
+    error: BaseException
+    text: str
+    place: Place
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Placed:
+    """What `Rule.finding` asks of facts; the facts of preflight all are of this kind."""
+
+    mode: Optional[str] = None
+    role: Optional[str] = None
+    graph = None
+    replica = (0, 1)
+    site: Place = Place()
+
+    def __init__(self) -> None:
+        self.broken: set[str] = set()
+        self.named: set[str] = set()
+        self.crashes: list[RuleCrash] = []
+        self.unused_suppressions: list[str] = []
+        self.suppression_faults: list[tuple[str, str]] = []
+
+    @property
+    def mode_text(self) -> Optional[str]:
+        """The mode; None for the job as a whole."""
+        return self.mode
+
+    def place(self, value: Any = None) -> tuple[Optional[str], Optional[str], Optional[int]]:
+        """Name of the op, file and line for a `Place`, an op, a tensor or a variable."""
+        if isinstance(value, Place):
+            return value.op_name, value.file, value.line
+        op = None
+        if value is not None:
+            if graphs.is_variable(value):
+                value = getattr(value, 'handle', value)
+            op = graphs.as_op(value)
+        if op is None:
+            return None, self.site.file, self.site.line
+        file, line = frames.op_site(op)
+        if file is None:
+            return op.name, self.site.file, self.site.line
+        return op.name, file, line
+
+
+class ModeFacts(Placed):
+    """One mode as it was built.
+
+    Attributes:
+      mode: a `tf.estimator.ModeKeys` value.
+      source: where the features came from: 'input' or 'receiver'.
+      tap: what was seen on the way; None once the graph has been let go.
+      report: what the rules of the spec and of the graph found.
+      crash: the exception that ended the building; None when all went well.
+      cardinality: batches of the input: a number, 'infinite' or 'unknown'; None without input.
+      saved: what TRAIN writes into a checkpoint; None when it cannot be told.
+      restored: what the mode restores from a checkpoint; None when it cannot be told.
+      features: dtype and shape of each feature by name, as text; {} for a bare tensor.
+      signatures: names of the signatures of the export; None when none were built.
+      dropped: TensorFlow's reason for each signature that it would drop, by name.
+      operations: how many ops the graph has.
+      seconds: how long building it took, checks not counted.
+      warm_start: what warm starting does; None where there is none.
+      reached_spec: whether model_fn returned a spec.
+      receiver_fn: the serving_input_receiver_fn for the source 'receiver'.
+      forwarded: keys of predictions that hand on a key of instances and are not exported.
+      opaque_hooks: whether hooks run that are not TensorFlow's own.
+    """
+
+    def __init__(self, mode: str, source: str) -> None:
+        super().__init__()
+        self.mode = mode
+        self.source = source
+        self.tap: Any = None
+        self.report = Report(depth='graph')
+        self.crash: Optional[Crash] = None
+        self.cardinality: Any = None
+        self.saved: Optional[checkpoints.Entries] = None
+        self.restored: Optional[checkpoints.Entries] = None
+        self.features: dict[str, str] = {}
+        self.signatures: Optional[tuple[str, ...]] = None
+        self.dropped: dict[str, str] = {}
+        self.warm_start: Optional[WarmStart] = None
+        self.operations = 0
+        self.seconds = 0.
+        self.reached_spec = False
+        self.receiver_fn: Any = None
+        self.opaque_hooks = False
+        self.forwarded: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole graph was built."""
+        return self.crash is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether running this mode makes no sense."""
+        return self.crash is not None or not self.report.ok
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WarmStart:
+    """What warm starting does in TRAIN.
+
+    Attributes:
+      settings: the `tf.estimator.WarmStartSettings`.
+      names: the variables that it chooses.
+      moving: moving statistics beside the chosen variables that are in the source, not chosen.
+      missing: chosen variables that the source does not hold.
+      differing: (variable, shape there, shape here) of chosen variables of another shape.
+      error: what TensorFlow raised when it added the ops; None when it did not.
+      source_found: whether the source could be read.
+      skipped: True when a checkpoint in model_dir makes Estimator leave it out.
+    """
+
+    settings: Any
+    names: tuple[str, ...] = ()
+    moving: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    differing: tuple[tuple[str, str, str], ...] = ()
+    error: Optional[BaseException] = None
+    source_found: bool = True
+    skipped: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """The arguments of `preflight`.
+
+    Attributes:
+      estimator: the `tf.estimator.Estimator`.
+      train_spec: the `tf.estimator.TrainSpec`, or None.
+      eval_spec: the `tf.estimator.EvalSpec`, or None.
+      receiver_fns: the serving receivers: the one that was given, then those of the exporters.
+    """
+
+    estimator: Any
+    train_spec: Any = None
+    eval_spec: Any = None
+    receiver_fns: tuple[Any, ...] = ()
+
+    @property
+    def config(self) -> Any:
+        """The `tf.estimator.RunConfig`; a copy."""
+        return self.estimator.config
+
+    @property
+    def exporters(self) -> tuple[Any, ...]:
+        """The exporters of the `EvalSpec`."""
+        return tuple(self.eval_spec.exporters or ()) if self.eval_spec is not None else ()
+
+
+class JobFacts(Placed):
+    """The modes of a job side by side.
+
+    Attributes:
+      job: the arguments.
+      builds: the modes that were built, in order; PREDICT once for each serving receiver.
+      second: modes that were built a second time, in a graph of their own.
+      checkpoint: the newest `Checkpoint` in model_dir; None when there is none.
+    """
+
+    def __init__(self, job: Job, builds: tuple[ModeFacts, ...],
+                 second: tuple['SecondBuild', ...] = (),
+                 checkpoint: Optional[checkpoints.Checkpoint] = None) -> None:
+        super().__init__()
+        self.job = job
+        self.builds = builds
+        self.second = second
+        self.checkpoint = checkpoint
+
+    def of(self, mode: str) -> tuple[ModeFacts, ...]:
+        """The builds of one mode."""
+        return tuple(build for build in self.builds if build.mode == mode)
+
+    @property
+    def train(self) -> Optional[ModeFacts]:
+        """TRAIN; None when it was not built."""
+        return next(iter(self.of(TRAIN)), None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SecondBuild:
+    """A mode that was built again because something kept its first graph alive.
+
+    Attributes:
+      facts: the second build.
+      keys: keys of the checkpoint in the first build; None when they are not known.
+    """
+
+    facts: ModeFacts
+    keys: Optional[tuple[str, ...]]
+
+    @staticmethod
+    def mistakes(slug: str) -> frozenset[str]:
+        """The mistakes that a rule covers."""
+        rule = registry.find(slug)
+        return frozenset(rule.mistakes if rule is not None else ())
+
+
+def feature_texts(features: Any) -> dict[str, str]:
+    """Dtype and shape of each feature by name; {} for what is no dict of tensors."""
+    if not isinstance(features, dict):
+        return {}
+    return {str(key): describe.value(value) for key, value in features.items()}

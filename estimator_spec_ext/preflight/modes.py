@@ -1,0 +1,344 @@
+"""Depth 'graph': each mode built in a fresh graph as the Estimator builds it, and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import time
+import weakref
+from typing import Any, Callable, Iterator, Mapping, Optional
+
+from estimator_spec_ext import engine, registry
+from estimator_spec_ext.compat import checkpoints, export_internals, gradients, graphs, tf, v1
+from estimator_spec_ext.compat import estimator_internals as internals
+from estimator_spec_ext.diagnostics import Finding, Report, Severity, sorted_findings
+from estimator_spec_ext.errors import EstimatorSpecError
+from estimator_spec_ext.facts import JobContext, SpecFacts
+from estimator_spec_ext.preflight import cardinality, crashes, warm_start
+from estimator_spec_ext.preflight.facts import (
+    EVAL,
+    PREDICT,
+    TRAIN,
+    Job,
+    ModeFacts,
+    Place,
+    SecondBuild,
+    feature_texts,
+)
+from estimator_spec_ext.specs import StrictEstimatorSpec
+
+_STAGES = ('spec', 'stock', 'graph')
+
+
+class Builder:
+    """Builds the modes of one job and runs the rules of spec and graph over each.
+
+    Args:
+      job: the job.
+      suppress: the caller's suppressions, faultless ones alone.
+      checkpoint: the newest checkpoint in model_dir, or None.
+    """
+
+    def __init__(self, job: Job, suppress: Mapping[str, str],
+                 checkpoint: Optional[checkpoints.Checkpoint]) -> None:
+        self._job = job
+        self._suppress = suppress
+        self._checkpoint = checkpoint
+        self.code_suppressions: dict[str, str] = {}
+        self.used_suppressions: set[str] = set()
+        self.rule_crashes: list[Any] = []
+        self._labels: list[Any] = []
+        self._usual: Optional[ModeFacts] = None
+        self._workers = getattr(job.config, 'num_worker_replicas', None)
+
+    def steps(self) -> list[tuple[str, Callable[[], ModeFacts]]]:
+        """A name and a function for each build, in the order in which stock builds them."""
+        job = self._job
+        found: list[tuple[str, Callable[[], ModeFacts]]] = []
+        if job.train_spec is not None:
+            found.append((TRAIN, self._train))
+        if job.eval_spec is not None:
+            found.append((EVAL, self._eval))
+        for receiver_fn in job.receiver_fns:
+            found.append((PREDICT, lambda fn=receiver_fn: self._export(fn)))  # type: ignore
+        if not job.receiver_fns and (job.eval_spec or job.train_spec) is not None:
+            found.append((PREDICT, self._predict))
+        return found
+
+    def _train(self) -> ModeFacts:
+        spec = self._job.train_spec
+        facts = ModeFacts(TRAIN, 'input')
+
+        def warm() -> None:
+            facts.warm_start = warm_start.look(self._job.estimator, self._checkpoint)
+
+        return self._build(facts, tuple(spec.hooks or ()), lambda tap: internals.build_train(
+            self._job.estimator, spec.input_fn, tap, warm_start=warm))
+
+    def _eval(self) -> ModeFacts:
+        spec = self._job.eval_spec
+        has_checkpoint = self._job.train_spec is not None or self._checkpoint is not None
+        return self._build(
+            ModeFacts(EVAL, 'input'), (), lambda tap: internals.build_eval(
+                self._job.estimator, spec.input_fn, tap, steps=spec.steps, hooks=spec.hooks or (),
+                has_checkpoint=has_checkpoint))
+
+    def _export(self, receiver_fn: Any) -> ModeFacts:
+        facts = ModeFacts(PREDICT, 'receiver')
+        facts.receiver_fn = receiver_fn
+        return self._build(facts, (), lambda tap: internals.build_export(
+            self._job.estimator, receiver_fn, tap))
+
+    def _predict(self) -> ModeFacts:
+        return self._build(ModeFacts(PREDICT, 'input'), (), lambda tap: internals.build_predict(
+            self._job.estimator, self._predict_input_fn(), tap))
+
+    def _predict_input_fn(self) -> Callable[[], Any]:
+        spec, mode = self._job.eval_spec, EVAL
+        if spec is None:
+            spec, mode = self._job.train_spec, TRAIN
+
+        def input_fn() -> Any:
+            # The function was written for its own mode and may ask for it.
+            return internals.call_input_fn(self._job.estimator, spec.input_fn, mode)
+
+        return input_fn
+
+    def _build(self, facts: ModeFacts, hooks: tuple[Any, ...],
+               build: Callable[[internals.Tap], None]) -> ModeFacts:
+        started, checking = time.monotonic(), _Stopwatch()
+        job = self._job
+        strategy = {TRAIN: internals.train_strategy, EVAL: internals.eval_strategy}.get(
+            facts.mode or '', lambda estimator: None)(job.estimator)
+
+        def on_spec(tap: internals.Tap) -> None:
+            facts.reached_spec = True
+            if strategy is not None:
+                with checking:
+                    self._check_replica(facts, tap)
+
+        def on_graph(tap: internals.Tap) -> None:
+            with checking:
+                self._look(facts, tap)
+                if strategy is None:
+                    facts.report = self._check(facts, tap, (*hooks, *tap.session_hooks))
+
+        tap = facts.tap = internals.Tap(on_spec, on_graph)
+        try:
+            build(tap)
+        except (Exception, SystemExit) as error:  # a user's function may even exit
+            self._crashed(facts, error)
+        self._learn_labels(tap)
+        if self._usual is None and facts.mode != PREDICT and tap.features is not None:
+            self._usual = facts
+        if tap.graph is not None:
+            facts.operations = len(tap.graph.get_operations())
+            for name, (reason, matched) in engine.reasons(tap.graph).items():
+                self.code_suppressions[name] = reason
+                if matched:
+                    self.used_suppressions.add(name)
+        facts.site = Place(*tap.site)
+        facts.seconds = time.monotonic() - started - checking.seconds
+        return facts
+
+    def _context(self, tap: internals.Tap, hooks: tuple[Any, ...], complete: bool) -> JobContext:
+        receiver = None
+        if tap.receiver is not None:
+            receiver = export_internals.receiver_map(tap.receiver.receiver_tensors)
+        return JobContext(
+            model_dir=self._job.estimator.model_dir, graph_is_complete=complete,
+            extra_hooks=hooks, receiver_tensors=receiver,
+            num_workers=self._workers)
+
+    def _check(self, facts: ModeFacts, tap: internals.Tap, hooks: tuple[Any, ...]) -> Report:
+        spec_facts = SpecFacts(facts.mode, tap.fields, context=self._context(tap, hooks, True),
+                               site=tap.site)
+        earlier = engine.findings(tap.graph) if isinstance(tap.spec, StrictEstimatorSpec) else ()
+        report = self._run_rules(spec_facts, tap)
+        facts.opaque_hooks = bool(spec_facts.opaque_hooks)
+        # A strict spec mends what it warned of, so that the second look cannot see it.
+        known = set(report.findings) | {finding.slug for finding in report.findings}
+        mended = [finding for finding in earlier if finding.slug not in known
+                  and finding.severity is not Severity.INFO and _judges_fields(finding)]
+        return dataclasses.replace(report, findings=sorted_findings([*report.findings, *mended]))
+
+    def _check_replica(self, facts: ModeFacts, tap: internals.Tap) -> None:
+        """Rules read the spec of a replica in its own thread, before the replicas are combined."""
+        if not facts.report.rules_run:  # the replicas run the same function: one is enough
+            facts.report = self._run_rules(
+                SpecFacts(facts.mode, tap.fields, context=self._context(tap, (), False),
+                          site=tap.site), tap)
+
+    def _run_rules(self, spec_facts: SpecFacts, tap: internals.Tap) -> Report:
+        report = engine.check(spec_facts, suppress=self._reasons(tap.graph), stages=_STAGES)
+        self.rule_crashes.extend(spec_facts.crashes)
+        return report
+
+    def _reasons(self, graph: Any) -> dict[str, str]:
+        known = engine.reasons(graph)
+        return {**{name: known[name][0] for name in known}, **self._suppress}
+
+    def _look(self, facts: ModeFacts, tap: internals.Tap) -> None:
+        """What the rules across modes will ask, while the graph is the default one."""
+        if tap.inputs is not None:
+            facts.cardinality = cardinality.of_input(tap.inputs)
+        facts.features = feature_texts(tap.features)
+        facts.restored = checkpoints.entries(tap.scaffold)
+        if facts.mode == TRAIN:
+            facts.saved = _saved(tap, facts.restored, self._job.train_spec)
+        if tap.receiver is not None:
+            kept, facts.dropped = export_internals.dry_signatures(tap.receiver, tap.spec)
+            facts.signatures = tuple(sorted(kept))
+            facts.forwarded = _forwarded(tap)
+
+    def _crashed(self, facts: ModeFacts, error: BaseException) -> None:
+        tap = facts.tap
+        facts.crash = crashes.crash_of(error, facts)
+        facts.features = feature_texts(tap.features)
+        if isinstance(error, EstimatorSpecError):
+            facts.report = error.report
+        elif facts.crash.kind == crashes.REFUSED:
+            attempt = facts.crash.details['attempt']
+            with tap.graph.as_default():
+                spec_facts = SpecFacts(attempt.mode, attempt.fields, site=attempt.site,
+                                       context=self._context(tap, (), False))
+                facts.report = self._run_rules(spec_facts, tap)
+        elif tap.stage == internals.AFTER and tap.fields and not facts.report.rules_run:
+            with tap.graph.as_default():
+                facts.report = self._check(facts, tap, ())
+        if (facts.reached_spec or facts.crash.kind in (crashes.REFUSED, crashes.STRICT)) and (
+                facts.restored is None and tap.graph is not None):
+            with tap.graph.as_default():
+                facts.restored = checkpoints.entries(tap.scaffold)
+        if facts.mode == PREDICT and facts.crash.stage == internals.MODEL_FN:
+            self._explain_predict(facts)
+        elif facts.crash.kind == crashes.GRADIENTS and 'loss' in facts.crash.details:
+            stops = gradients.what_stops(facts.crash.details['loss'])
+            facts.crash = dataclasses.replace(facts.crash, details={'stops': stops})
+
+    def _explain_predict(self, facts: ModeFacts) -> None:
+        """Builds PREDICT again with labels: if that works, it was their absence that killed it."""
+        crash = facts.crash
+        difference = crashes.serving_difference(facts, self._usual)
+        if crash is not None and crashes.blames_features(crash, difference):
+            facts.crash = dataclasses.replace(crash, kind=crashes.SERVING, details=difference)
+            return
+        if (crash is None or crash.kind not in (crashes.OTHER, crashes.REFUSED, crashes.STRICT)
+                or not self._labels or not internals.takes_labels(self._job.estimator)):
+            return
+        tap = internals.Tap(lambda tap: None, lambda tap: None)
+        tap.given_labels = self._placeholders
+        try:
+            if facts.source == 'receiver':
+                internals.build_export(self._job.estimator, facts.receiver_fn, tap)
+            else:
+                internals.build_predict(self._job.estimator, self._predict_input_fn(), tap)
+        except (Exception, SystemExit):  # something else is wrong too, or instead
+            return
+        facts.crash = dataclasses.replace(crash, kind=crashes.LABELS)
+
+    def _placeholders(self) -> Any:
+        form, specs = self._labels[0]
+        return tf.nest.pack_sequence_as(
+            form, [v1.placeholder(dtype, shape) for dtype, shape in specs])
+
+    def _learn_labels(self, tap: internals.Tap) -> None:
+        """Keeps the form of the labels, and no tensor: those would keep their graph alive."""
+        parts = tf.nest.flatten(tap.labels)
+        if self._labels or tap.labels is None or not all(map(graphs.is_tensor, parts)):
+            return
+        form = tf.nest.map_structure(lambda tensor: 0, tap.labels)
+        self._labels.append((form, [(part.dtype, part.shape) for part in parts]))
+
+    def again(self, builds: list[ModeFacts]) -> Iterator[SecondBuild]:
+        """Builds the modes once more of which something outlives the graph.
+
+        A graph that nobody holds disappears. One that stays is held by an optimizer, a Keras
+        model, a hook or a spec that model_fn keeps from call to call; only then a second build can
+        differ from the first.
+        """
+        steps = dict(zip(range(len(builds)), self.steps()))
+        held = _still_held(builds)
+        for position in held:
+            first = builds[position]
+            if first.crash is not None:
+                continue
+            second = steps[position][1]()
+            keys = None if first.restored is None else tuple(first.restored.by_key)
+            yield SecondBuild(second, keys)
+
+
+def _judges_fields(finding: Finding) -> bool:
+    rule = registry.find(finding.slug)
+    return rule is not None and rule.stage == 'spec'
+
+
+def _still_held(builds: list[ModeFacts]) -> list[int]:
+    """Positions of the builds whose graph is still alive when we let go of it."""
+    watched = [None if facts.tap is None or facts.tap.graph is None
+               else weakref.ref(facts.tap.graph) for facts in builds]
+    for facts in builds:
+        _let_go(facts)
+    gc.collect()
+    return [position for position, graph in enumerate(watched)
+            if graph is not None and graph() is not None]
+
+
+def _let_go(facts: ModeFacts) -> None:
+    facts.tap = None
+    if facts.crash is not None:
+        facts.crash = dataclasses.replace(facts.crash, error=Exception(), details={})
+    for name in ('saved', 'restored'):
+        entries = getattr(facts, name)
+        if entries is not None:
+            setattr(facts, name, checkpoints.without_variables(entries))
+
+
+def _source(tensor: Any) -> Any:
+    """The tensor behind a tensor, past ops that hand it on, as op and position."""
+    while tensor.op.type == 'Identity' and tensor.op.inputs:
+        tensor = tensor.op.inputs[0]
+    return tensor.op, tensor.value_index
+
+
+def _forwarded(tap: internals.Tap) -> tuple[str, ...]:
+    """Keys of predictions that are keys of instances, handed on, and in no export output."""
+    predictions, features = tap.fields.get('predictions'), tap.features
+    if not isinstance(predictions, dict) or not isinstance(features, dict):
+        return ()
+    given = {_source(value) for value in features.values() if isinstance(value, tf.Tensor)}
+    outputs = tap.spec.export_outputs or {}
+    exported = {_source(tensor) for output in outputs.values()
+                for tensor in export_internals.output_tensors(output).values()
+                if isinstance(tensor, tf.Tensor)}
+    return tuple(sorted(
+        str(key) for key, value in predictions.items()
+        if isinstance(value, tf.Tensor) and _source(value) in given - exported
+        and (value.dtype.is_integer or value.dtype == tf.string)
+        and (value.shape.rank == 1 or value.shape.rank == 2 and value.shape[1] == 1)))
+
+
+def _saved(tap: internals.Tap, default: Optional[checkpoints.Entries],
+           train_spec: Any) -> Optional[checkpoints.Entries]:
+    """What checkpoints of TRAIN will hold: a CheckpointSaverHook of the user's may decide."""
+    hooks = [*tap.session_hooks, *(train_spec.hooks or ()),
+             *(tap.fields.get('training_hooks') or ()),
+             *(tap.fields.get('training_chief_hooks') or ())]
+    for hook in hooks:
+        if isinstance(hook, v1.train.CheckpointSaverHook):
+            return checkpoints.entries_of_hook(hook) or default
+    return default
+
+
+class _Stopwatch:
+    """Adds up the time spent inside it."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.
+        self._started = 0.
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, *unused: Any) -> None:
+        self.seconds += time.monotonic() - self._started

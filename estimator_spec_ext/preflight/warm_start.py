@@ -1,0 +1,78 @@
+"""What warm starting would do to TRAIN, worked out beside TensorFlow's own attempt."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from estimator_spec_ext import describe
+from estimator_spec_ext.compat import checkpoints, export_internals, tf, v1
+from estimator_spec_ext.preflight.facts import WarmStart
+
+# The last part of the names of statistics that batch normalisation keeps.
+_MOVING = ('moving_mean', 'moving_variance', 'renorm_mean', 'renorm_stddev')
+
+
+def look(estimator: Any, checkpoint: Optional[checkpoints.Checkpoint]) -> Optional[WarmStart]:
+    """What warm starting does in the graph of TRAIN, which is the default graph.
+
+    Args:
+      estimator: the estimator.
+      checkpoint: the newest checkpoint in model_dir; with one Estimator does not warm-start.
+
+    Returns:
+      A `WarmStart`; None when the estimator has no settings for it.
+    """
+    settings = checkpoints.warm_start_settings(estimator)
+    if settings is None:
+        return None
+    if checkpoint is not None:
+        return WarmStart(settings, skipped=True)
+    source = checkpoints.read_checkpoint(settings.ckpt_to_initialize_from)
+    if source is None:
+        return WarmStart(settings, source_found=False)
+    try:
+        chosen = checkpoints.warm_started_variables(settings)
+    except ValueError as refused:
+        return WarmStart(settings, error=refused)
+    missing, differing = _against(source, chosen, settings)
+    error: Optional[BaseException] = None
+    if not missing and not differing:
+        try:
+            with export_internals.quiet_logs():
+                checkpoints.run_warm_start(settings)
+        except Exception as raised:  # noqa: BLE001 - whatever TensorFlow says is the finding
+            error = raised
+    return WarmStart(settings, tuple(sorted(chosen)), _moving(source, chosen), missing, differing,
+                     error)
+
+
+def _against(source: checkpoints.Checkpoint, chosen: dict[str, list[Any]],
+             settings: Any) -> tuple[tuple[str, ...], tuple[tuple[str, str, str], ...]]:
+    if source.by_object or settings.var_name_to_vocab_info:
+        return (), ()  # TensorFlow maps the names itself; what it raises is reported
+    missing, differing = [], []
+    for name, parts in sorted(chosen.items()):
+        key = settings.var_name_to_prev_var_name.get(name) or name
+        if key not in source.shapes:
+            missing.append(name)
+            continue
+        if len(parts) == 1 and not isinstance(parts[0], list):
+            shape = parts[0].shape
+            there = tf.TensorShape(source.shapes[key])
+            if getattr(parts[0], '_save_slice_info', None) is None and (
+                    not shape.is_compatible_with(there)):
+                differing.append((name, describe.shape_text(there), describe.shape_text(shape)))
+    return tuple(missing), tuple(differing)
+
+
+def _moving(source: checkpoints.Checkpoint, chosen: dict[str, list[Any]]) -> tuple[str, ...]:
+    """Statistics that stay fresh although weights of the same layer are taken over."""
+    scopes = {name.rpartition('/')[0] for name in chosen}
+    found = []
+    for variable in v1.global_variables():
+        name = variable.name.split(':')[0]
+        scope, _, last = name.rpartition('/')
+        if (last in _MOVING and scope in scopes and name not in chosen
+                and name in source.shapes):
+            found.append(name)
+    return tuple(sorted(found))
