@@ -148,7 +148,9 @@ class GraphIndex:
             outputs = op.outputs
             if len(outputs) > 8:
                 wide += len(outputs) ** 2
-            for output in outputs if wide <= _MAX_WIDE else ():
+                if wide > _MAX_WIDE:
+                    continue
+            for output in outputs:
                 for reader in output.consumers():
                     producers[reader].append(op)
             before = op.control_inputs
@@ -157,7 +159,12 @@ class GraphIndex:
         if wide > _MAX_WIDE:
             # To find the readers of an output, TensorFlow looks through those of all outputs.
             producers = {op: [tensor.op for tensor in op.inputs] for op in ops}
-        self._by_type, self._producers, self._controls = by_type, producers, controls
+            controls = {op: op.control_inputs for op in ops}
+        self._by_type = by_type
+        self._producers = producers
+        self._parents = producers.copy()
+        for op, before in controls.items():
+            self._parents[op] = producers[op] + before
 
     def of_types(self, types: Iterable[str]) -> list[Any]:
         """All ops of the given types, in order of type and creation."""
@@ -192,20 +199,11 @@ class GraphIndex:
 
     def _walk(self, ops: Iterable[Any], seen: set[Any]) -> None:
         """Adds to `seen`, which is complete in itself, `ops` and all that they need."""
-        producers, controls = self._producers, self._controls
-        stack = [op for op in ops if op not in seen]
-        seen.update(stack)
-        while stack:
-            op = stack.pop()
-            for parent in producers[op]:
-                if parent not in seen:
-                    seen.add(parent)
-                    stack.append(parent)
-            if op in controls:
-                for parent in controls[op]:
-                    if parent not in seen:
-                        seen.add(parent)
-                        stack.append(parent)
+        parents_of = self._parents.__getitem__
+        front = set(ops) - seen
+        while front:
+            seen |= front
+            front = set().union(*map(parents_of, front)) - seen
 
     def data_ancestors(self, roots: Iterable[Any], stop: Iterable[Any] = ()) -> set[Any]:
         """Like `ancestors`, through data inputs alone, not looking behind the ops in `stop`."""
@@ -235,7 +233,7 @@ class GraphIndex:
                     names.append(op.name)
                     op = came_from[op]
                 return tuple(reversed(names))
-            for parent in (*self._producers[op], *self._controls.get(op, ())):
+            for parent in self._parents[op]:
                 if parent not in came_from:
                     came_from[parent] = op
                     queue.append(parent)
