@@ -105,7 +105,7 @@ def attribute(op: tf.Operation, name: str, default: Any = None) -> Any:
 
 
 def is_conditional(op: tf.Operation) -> bool:
-    """Whether `op` lies in a branch or a loop of v1 control flow, so that a step may leave it out."""
+    """Whether `op` lies in a branch or loop of v1 control flow, so that a step may omit it."""
     context = op._get_control_flow_context()
     while context is not None:
         if context.IsCondContext() or context.IsWhileContext():

@@ -227,22 +227,8 @@ def _that_matter(facts: SpecFacts, to_train: tuple[VariableInfo, ...],
               if any(op in used for op in info.handles) or _has_own_loss(facts, info)]
     if chosen:
         return chosen
-    live = [info for info in unread if any(_meets_live_data(facts, op) for op in _reads(info))]
+    live = any(_meets_live_data(facts, op) for info in unread for op in training.readers(info))
     return unread if live and _share(unread, to_train) >= _MIN_SHARE else []
-
-
-def _reads(info: VariableInfo) -> list[Any]:
-    """The ops that read the variable's value and do something with it."""
-    found = []
-    stack = list(info.handles)
-    while stack:
-        for tensor in stack.pop().outputs:
-            for consumer in tensor.consumers():
-                if consumer.type in ('ReadVariableOp', 'Identity', 'Enter'):
-                    stack.append(consumer)
-                elif not consumer.type.startswith('Assign'):
-                    found.append(consumer)
-    return found
 
 
 def _meets_live_data(facts: SpecFacts, op: Any) -> bool:
@@ -263,7 +249,7 @@ def _meets_live_data(facts: SpecFacts, op: Any) -> bool:
 
 def _has_own_loss(facts: SpecFacts, info: VariableInfo) -> bool:
     """Whether the variable leads to one differentiable number that depends on the input."""
-    seen = set(_reads(info))
+    seen = set(training.readers(info))
     stack = list(seen)
     while stack and len(seen) < _MAX_WALK:
         op = stack.pop()

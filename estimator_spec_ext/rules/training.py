@@ -67,6 +67,20 @@ def read_variable(facts: SpecFacts, tensor: Any) -> Optional[VariableInfo]:
     return facts.index.variable(op) if op.type in ('VariableV2', 'Variable') else None
 
 
+def readers(info: VariableInfo) -> list[Any]:
+    """The ops that read the variable's value and do something with it."""
+    found = []
+    stack = list(info.handles)
+    while stack:
+        for tensor in stack.pop().outputs:
+            for consumer in tensor.consumers():
+                if consumer.type in ('ReadVariableOp', 'Identity', 'Enter'):
+                    stack.append(consumer)
+                elif not consumer.type.startswith('Assign'):
+                    found.append(consumer)
+    return found
+
+
 def is_restored(facts: SpecFacts, info: VariableInfo) -> bool:
     """Whether an assign of the variable takes its value from a checkpoint."""
     return any(op.type.startswith('Assign') and len(op.inputs) > 1
@@ -75,11 +89,14 @@ def is_restored(facts: SpecFacts, info: VariableInfo) -> bool:
 
 
 def is_differentiated(op: Any, ops: set[Any]) -> bool:
-    """Whether `ops` compute a gradient through `op`, which need not be among them."""
+    """Whether `ops` compute a gradient through a norm, which need not be among them."""
     for tensor in op.inputs:
         for consumer in tensor.consumers():
-            if consumer in ops and (graphs.differentiated_op(consumer) is op
-                                    or 'gradient_tape' in consumer.name):
+            if consumer is op or consumer not in ops:
+                continue
+            forward = graphs.differentiated_op(consumer)
+            # A GradientTape does not tell; it multiplies with the input of the norm or its sign.
+            if forward is op or (forward is None and consumer.type in ('Mul', 'Sign')):
                 return True
     return False
 
