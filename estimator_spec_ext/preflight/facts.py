@@ -102,6 +102,8 @@ class ModeFacts(Placed):
       reached_spec: whether model_fn returned a spec.
       receiver_fn: the serving_input_receiver_fn for the source 'receiver'.
       forwarded: keys of predictions that hand on a key of instances and are not exported.
+      metrics: names of the results of EVAL.
+      fills_itself: whether the scaffold has an init_fn, which may load variables from elsewhere.
       opaque_hooks: whether hooks run that are not TensorFlow's own.
     """
 
@@ -125,6 +127,8 @@ class ModeFacts(Placed):
         self.receiver_fn: Any = None
         self.opaque_hooks = False
         self.forwarded: tuple[str, ...] = ()
+        self.metrics: tuple[str, ...] = ()
+        self.fills_itself = False
 
     @property
     def complete(self) -> bool:
@@ -197,6 +201,8 @@ class JobFacts(Placed):
       builds: the modes that were built, in order; PREDICT once for each serving receiver.
       second: modes that were built a second time, in a graph of their own.
       checkpoint: the newest `Checkpoint` in model_dir; None when there is none.
+      config: a copy of the `RunConfig`.
+      seconds_per_step: measured by a rehearsal; None without one.
     """
 
     def __init__(self, job: Job, builds: tuple[ModeFacts, ...],
@@ -204,6 +210,8 @@ class JobFacts(Placed):
                  checkpoint: Optional[checkpoints.Checkpoint] = None) -> None:
         super().__init__()
         self.job = job
+        self.config = job.config
+        self.seconds_per_step: Optional[float] = None
         self.builds = builds
         self.second = second
         self.checkpoint = checkpoint
@@ -211,6 +219,16 @@ class JobFacts(Placed):
     def of(self, mode: str) -> tuple[ModeFacts, ...]:
         """The builds of one mode."""
         return tuple(build for build in self.builds if build.mode == mode)
+
+    @property
+    def start_step(self) -> int:
+        """The global step at which training starts."""
+        return (self.checkpoint.step or 0) if self.checkpoint is not None else 0
+
+    @property
+    def warm_starts(self) -> bool:
+        """Whether the estimator has warm-start settings."""
+        return checkpoints.warm_start_settings(self.job.estimator) is not None
 
     @property
     def train(self) -> Optional[ModeFacts]:

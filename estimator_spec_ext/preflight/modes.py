@@ -184,6 +184,9 @@ class Builder:
             facts.cardinality = cardinality.of_input(tap.inputs)
         facts.features = feature_texts(tap.features)
         facts.restored = checkpoints.entries(tap.scaffold)
+        facts.fills_itself = getattr(tap.scaffold, 'init_fn', None) is not None
+        if facts.mode == EVAL:
+            facts.metrics = tuple(sorted({*map(str, tap.fields['eval_metric_ops'] or ()), 'loss'}))
         if facts.mode == TRAIN:
             facts.saved = _saved(tap, facts.restored, self._job.train_spec)
         if tap.receiver is not None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import (
     preflight_again,
+    preflight_config,
     preflight_crash,
     preflight_crash_text,
     preflight_export,
     preflight_input,
+    preflight_state,
+    preflight_stopping,
     preflight_variables,
     preflight_warm_start,
 )
@@ -38,4 +41,15 @@ RULES: tuple[Rule, ...] = (
     preflight_warm_start.WarmStartFails(),
     preflight_warm_start.WarmStartSkipsStatistics(),
     preflight_warm_start.WarmStartSkipped(),
+    preflight_state.NoCheckpoint(),
+    preflight_config.EvaluationsThrottled(),
+    preflight_config.TrainingAlreadyDone(),
+    preflight_config.DataEndsFirst(),
+    preflight_config.ExporterNeverFires(),
+    preflight_config.EvaluationNeverEnds(),
+    preflight_stopping.EarlyStoppingBlind(),
+    preflight_stopping.EvaluatorNeverEnds(),
+    preflight_stopping.ChiefExitsFirst(),
+    preflight_state.BestExporterForgets(),
+    preflight_state.TfConfigInvalid(),
 )

@@ -14,7 +14,7 @@ from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import jobs
 
 
-def _write_checkpoint(folder: str, build: Callable[[], Any], step: int = 3) -> None:
+def write_checkpoint(folder: str, build: Callable[[], Any], step: int = 3) -> None:
     """Writes a checkpoint of the variables that `build` makes."""
     with tf.Graph().as_default(), v1.Session() as session:
         build()
@@ -30,7 +30,7 @@ def _narrow() -> None:
     v1.get_variable('w', [2, 1])
 
 
-def _all_of_linear() -> None:
+def all_of_linear() -> None:
     weight = v1.get_variable('w', [jobs.FEATURES, 1])
     for part in ('beta1_power', 'beta2_power'):
         v1.get_variable(part, [])
@@ -40,7 +40,7 @@ def _all_of_linear() -> None:
 
 def _job_with_checkpoint(build: Callable[[], Any]) -> Any:
     folder = tempfile.TemporaryDirectory(prefix='ese_example_')
-    _write_checkpoint(os.path.join(folder.name, 'model'), build)
+    write_checkpoint(os.path.join(folder.name, 'model'), build)
     return jobs.job(folder=folder)
 
 
@@ -116,14 +116,14 @@ class StaleModelDir(Rule):
     @staticmethod
     def good() -> Any:
         """The checkpoint of this model."""
-        return _job_with_checkpoint(_all_of_linear)
+        return _job_with_checkpoint(all_of_linear)
 
 
 def _warm_job(build: Callable[[], Any], chosen: Any = '.*', names: Any = None,
               function: Any = jobs.model_fn) -> Any:
     folder = tempfile.TemporaryDirectory(prefix='ese_example_')
     source = os.path.join(folder.name, 'source')
-    _write_checkpoint(source, build)
+    write_checkpoint(source, build)
     settings = tf_estimator.WarmStartSettings(source, chosen, var_name_to_prev_var_name=names)
     return jobs.job(function, folder=folder, warm_start_from=settings)
 
@@ -353,9 +353,9 @@ class WarmStartSkipped(Rule):
     @staticmethod
     def bad() -> Any:
         """Settings, and a checkpoint of its own."""
-        job = _job_with_checkpoint(_all_of_linear)
+        job = _job_with_checkpoint(all_of_linear)
         source = os.path.join(job.folder.name, 'source')
-        _write_checkpoint(source, _linear_only)
+        write_checkpoint(source, _linear_only)
         return jobs.job(folder=job.folder, warm_start_from=source)
 
     @staticmethod

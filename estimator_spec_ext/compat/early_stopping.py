@@ -1,0 +1,37 @@
+"""What TensorFlow's early-stopping hooks look at; they keep it in a closure."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Optional
+
+from tensorflow_estimator.python.estimator import early_stopping as _early_stopping
+
+_KINDS = (_early_stopping._StopOnPredicateHook, _early_stopping._CheckForStoppingHook,
+          _early_stopping._MultiWorkerEarlyStoppingHook)
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched:
+    """What one hook watches.
+
+    Attributes:
+      metric: the name of the metric; None for a predicate of the user's own.
+      folder: the folder whose events it reads; None for a predicate of the user's own.
+    """
+
+    metric: Optional[str] = None
+    folder: Optional[str] = None
+
+
+def watched(hook: Any) -> Optional[Watched]:
+    """What an early-stopping hook watches; None for any other hook."""
+    if not isinstance(hook, _KINDS):
+        return None
+    function = getattr(hook, '_should_stop_fn', None)
+    cells = dict(zip(getattr(getattr(function, '__code__', None), 'co_freevars', ()),
+                     getattr(function, '__closure__', None) or ()))
+    metric, folder = (cells[name].cell_contents if name in cells else None
+                      for name in ('metric_name', 'eval_dir'))
+    return Watched(metric if isinstance(metric, str) else None,
+                   folder if isinstance(folder, str) else None)

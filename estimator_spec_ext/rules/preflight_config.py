@@ -1,0 +1,337 @@
+"""When training stops, when evaluations and exports happen: read from the arguments alone."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any, Iterator, Optional
+
+from estimator_spec_ext.compat import estimator as tf_estimator
+from estimator_spec_ext.compat import tf
+from estimator_spec_ext.diagnostics import Finding, Severity
+from estimator_spec_ext.rule import Rule
+from estimator_spec_ext.rules import jobs
+from estimator_spec_ext.rules.preflight_warm_start import all_of_linear, write_checkpoint
+
+# At depth 'graph' nobody knows how long a step takes; this is long for a small job.
+_SECONDS_PER_STEP = 1.
+
+
+def _is_local(facts: Any) -> bool:
+    return not facts.config.cluster_spec.jobs
+
+
+def batches_left(facts: Any) -> Optional[int]:
+    """How many batches TRAIN has, when that is fewer than the steps it is asked for."""
+    spec, train = facts.job.train_spec, facts.train
+    if (spec is None or train is None or spec.max_steps is None or not _is_local(facts)
+            or not isinstance(train.cardinality, int)):
+        return None
+    return train.cardinality if facts.start_step + train.cardinality < spec.max_steps else None
+
+
+def final_exporters(facts: Any) -> list[str]:
+    """Names of the exporters that export at the end alone."""
+    return [exporter.name for exporter in facts.job.exporters
+            if isinstance(exporter, tf_estimator.FinalExporter)]
+
+
+def _often_saved(throttle: int) -> Any:
+    return jobs.job(config={'save_checkpoints_steps': 10},
+                    eval_options={'throttle_secs': throttle})
+
+
+def good_default_config() -> Any:
+    """Checkpoints by time, as often as evaluations may come."""
+    return jobs.job(eval_options={'throttle_secs': 600})
+
+
+def good_few_checkpoints() -> Any:
+    """One checkpoint on the way; the last one is always evaluated."""
+    return jobs.job(config={'save_checkpoints_steps': 50}, eval_options={'throttle_secs': 600})
+
+
+class EvaluationsThrottled(Rule):
+    """Most checkpoints will not be evaluated: throttle_secs is longer than training between them.
+
+    What it finds: checkpoints every few steps, with at least three of them to come, and an
+    EvalSpec.throttle_secs that no such number of steps will last.
+
+    Why it matters: train_and_evaluate evaluates at a checkpoint, but not within throttle_secs (600
+    by default) of the last evaluation: a short job is evaluated at its first checkpoint and at its
+    end. Early stopping and BestExporter then see next to nothing.
+
+    Bad:
+        RunConfig(save_checkpoints_steps=100), EvalSpec(input_fn)
+
+    Good:
+        RunConfig(save_checkpoints_steps=100), EvalSpec(input_fn, throttle_secs=0)
+
+    When to suppress: when a step takes seconds, or rare evaluations are wanted.
+    """
+
+    code = 'ESX810'
+    slug = 'evaluations-throttled'
+    severity = Severity.WARNING
+    stage = 'config'
+    mistakes = ('D1',)
+    more_good = (good_default_config, good_few_checkpoints)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        train_spec, eval_spec = facts.job.train_spec, facts.job.eval_spec
+        every = facts.config.save_checkpoints_steps
+        if (train_spec is None or eval_spec is None or not every or not _is_local(facts)
+                or train_spec.max_steps is None):
+            return
+        left = train_spec.max_steps - facts.start_step
+        pause = eval_spec.throttle_secs
+        seconds = facts.seconds_per_step or _SECONDS_PER_STEP
+        if left // every < 3 or pause < 2 * every * seconds:
+            return
+        yield self.finding(
+            facts, f'EvalSpec.throttle_secs is {pause}, with a checkpoint every {every} steps: '
+                   f'most of {left // every} checkpoints are not evaluated',
+            hint='pass throttle_secs=0 to tf.estimator.EvalSpec', field='throttle_secs',
+            expected='less than the time between two checkpoints', actual=str(pause))
+
+    @staticmethod
+    def bad() -> Any:
+        """A checkpoint every ten steps, an evaluation every ten minutes."""
+        return _often_saved(600)
+
+    @staticmethod
+    def good() -> Any:
+        """An evaluation at every checkpoint."""
+        return _often_saved(0)
+
+
+def _finished_job(max_steps: int) -> Any:
+    folder = tempfile.TemporaryDirectory(prefix='ese_example_')
+    write_checkpoint(os.path.join(folder.name, 'model'), all_of_linear, step=100)
+    return jobs.job(folder=folder, max_steps=max_steps)
+
+
+class TrainingAlreadyDone(Rule):
+    """model_dir has reached max_steps already: nothing will be trained.
+
+    What it finds: a newest checkpoint whose global step is not below TrainSpec.max_steps.
+
+    Why it matters: max_steps counts from step 0 of model_dir, not from the start of this run. With
+    a line of level INFO, train_and_evaluate trains nothing, evaluates nothing, exports nothing and
+    returns (None, None).
+
+    Bad:
+        TrainSpec(input_fn, max_steps=1000)      # model_dir is at step 1000
+
+    Good:
+        TrainSpec(input_fn, max_steps=2000)
+
+    When to suppress: when the job may be started again after it is done.
+    """
+
+    code = 'ESX811'
+    slug = 'training-already-done'
+    severity = Severity.WARNING
+    stage = 'config'
+    mistakes = ('D2', 'X10')
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        spec = facts.job.train_spec
+        if spec is None or spec.max_steps is None or facts.start_step < spec.max_steps:
+            return
+        yield self.finding(
+            facts, f'max_steps is {spec.max_steps}, and model_dir is at step {facts.start_step}: '
+                   'nothing will be trained',
+            hint='raise max_steps, which counts from step 0, or use another model_dir',
+            field='max_steps', expected=f'more than {facts.start_step}',
+            actual=str(spec.max_steps))
+
+    @staticmethod
+    def bad() -> Any:
+        """The same number again."""
+        return _finished_job(100)
+
+    @staticmethod
+    def good() -> Any:
+        """A hundred steps more."""
+        return _finished_job(200)
+
+
+class DataEndsFirst(Rule):
+    """The training data ends before max_steps.
+
+    What it finds: a dataset of TRAIN whose number of batches is known and too small.
+
+    Why it matters: training ends with the data, without a word, at a step below max_steps. That is
+    fine where max_steps is only a limit; what waits for max_steps (a FinalExporter, an evaluator)
+    never comes.
+
+    Bad:
+        TrainSpec(lambda: dataset.batch(32), max_steps=10000)          # 100 batches
+
+    Good:
+        TrainSpec(lambda: dataset.repeat().batch(32), max_steps=10000)
+
+    When to suppress: when the data is meant to end the training.
+    """
+
+    code = 'ESX812'
+    slug = 'data-ends-before-max-steps'
+    severity = Severity.INFO
+    stage = 'config'
+    mistakes = ('D2',)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        batches = batches_left(facts)
+        if batches is None or final_exporters(facts):
+            return
+        yield self.finding(
+            facts, f'the training data has {batches} batches; max_steps is '
+                   f'{facts.job.train_spec.max_steps}',
+            hint='repeat the dataset, or set max_steps to what it holds', field='max_steps',
+            expected=f'at least {facts.job.train_spec.max_steps - facts.start_step} batches',
+            actual=str(batches))
+
+    @staticmethod
+    def bad() -> Any:
+        """Two batches for a hundred steps."""
+        return jobs.job(train=jobs.input_fn)
+
+    @staticmethod
+    def good() -> Any:
+        """The data is repeated."""
+        return jobs.job()
+
+
+def _exporting(train: Any = jobs.endless_input_fn, max_steps: Optional[int] = 100,
+               kind: Any = tf_estimator.FinalExporter) -> Any:
+    return jobs.job(train=train, max_steps=max_steps, receiver=None, eval_options={
+        'exporters': kind('export', jobs.receiver_fn)})
+
+
+def bad_short_data() -> Any:
+    """The data ends before the last step."""
+    return _exporting(jobs.input_fn)
+
+
+def good_latest() -> Any:
+    """LatestExporter exports at every evaluation."""
+    return _exporting(max_steps=None, kind=tf_estimator.LatestExporter)
+
+
+class ExporterNeverFires(Rule):
+    """A FinalExporter that will never export.
+
+    What it finds: a FinalExporter in a job without max_steps, or whose data ends before max_steps.
+
+    Why it matters: the final export comes with an evaluation at max_steps. Without one the job ends
+    well and the export folder stays empty.
+
+    Bad:
+        TrainSpec(input_fn, max_steps=None), EvalSpec(..., exporters=FinalExporter(...))
+
+    Good:
+        TrainSpec(input_fn, max_steps=10000), EvalSpec(..., exporters=FinalExporter(...))
+
+    When to suppress: when another process trains on to max_steps.
+    """
+
+    code = 'ESX813'
+    slug = 'exporter-never-fires'
+    severity = Severity.ERROR
+    stage = 'config'
+    mistakes = ('X10',)
+    more_bad = (bad_short_data,)
+    more_good = (good_latest,)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        names = final_exporters(facts)
+        spec = facts.job.train_spec
+        if not names or spec is None:
+            return
+        name = repr(names[0])
+        if spec.max_steps is None:
+            yield self.finding(
+                facts, f'FinalExporter {name} never exports: TrainSpec.max_steps is None',
+                hint='set max_steps, or use a tf.estimator.LatestExporter', field='exporters',
+                expected='a max_steps', actual='None')
+            return
+        batches = batches_left(facts)
+        if batches is not None:
+            yield self.finding(
+                facts, f'FinalExporter {name} never exports: the data has {batches} batches, '
+                       f'max_steps is {spec.max_steps}',
+                hint='repeat the dataset, or set max_steps to what it holds', field='exporters',
+                expected=f'at least {spec.max_steps - facts.start_step} batches',
+                actual=str(batches), severity=Severity.WARNING)
+
+    @staticmethod
+    def bad() -> Any:
+        """No last step."""
+        return _exporting(max_steps=None)
+
+    @staticmethod
+    def good() -> Any:
+        """A last step."""
+        return _exporting()
+
+
+def _bare_tensors() -> Any:
+    return {'x': tf.zeros([4, jobs.FEATURES])}, tf.zeros([4, 1])
+
+
+def bad_tensors() -> Any:
+    """Tensors give the same batch for ever."""
+    return jobs.job(evaluate=_bare_tensors)
+
+
+def good_steps() -> Any:
+    """Endless data, and a number of steps."""
+    return jobs.job(evaluate=jobs.endless_input_fn, eval_options={'steps': 10})
+
+
+class EvaluationNeverEnds(Rule):
+    """The data of EVAL never ends, and EvalSpec.steps is None.
+
+    What it finds: a dataset that is repeated without end, or plain tensors, in EVAL, without steps.
+
+    Why it matters: the first evaluation never returns. Nothing is said.
+
+    Bad:
+        EvalSpec(lambda: dataset.repeat().batch(32), steps=None)
+
+    Good:
+        EvalSpec(lambda: dataset.batch(32), steps=None)
+
+    When to suppress: when a hook stops the evaluation.
+    """
+
+    code = 'ESX814'
+    slug = 'evaluation-never-ends'
+    severity = Severity.ERROR
+    stage = 'config'
+    mistakes = ('P5',)
+    more_bad = (bad_tensors,)
+    more_good = (good_steps,)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        spec = facts.job.eval_spec
+        if spec is None or spec.steps is not None:
+            return
+        for build in facts.of('eval'):
+            if build.cardinality == 'infinite':
+                yield self.finding(
+                    build, 'the data of EVAL never ends, and EvalSpec.steps is None',
+                    hint='leave repeat() out of its input function, or pass steps=...',
+                    field='steps', expected='data that ends, or a number of steps',
+                    actual='None', severity=Severity.WARNING if build.opaque_hooks else None)
+
+    @staticmethod
+    def bad() -> Any:
+        """A dataset that is repeated."""
+        return jobs.job(evaluate=jobs.endless_input_fn)
+
+    @staticmethod
+    def good() -> Any:
+        """A dataset that ends."""
+        return jobs.job()

@@ -1,0 +1,232 @@
+"""Early stopping that has no effect, and evaluators that never end."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Iterator, Optional
+
+from estimator_spec_ext.compat import early_stopping
+from estimator_spec_ext.compat import estimator as tf_estimator
+from estimator_spec_ext.diagnostics import Finding, Severity
+from estimator_spec_ext.rule import Rule
+from estimator_spec_ext.rules import jobs
+
+CLUSTER = ('{"cluster": {"chief": ["a.invalid:1"], "worker": ["b.invalid:1"], '
+           '"ps": ["c.invalid:1"]}, "task": {"type": "chief", "index": 0}}')
+
+
+def _watching(facts: Any) -> Iterator[tuple[int, Any]]:
+    spec = facts.job.train_spec
+    for position, hook in enumerate((spec.hooks or ()) if spec is not None else ()):
+        watched = early_stopping.watched(hook)
+        if watched is not None:
+            yield position, watched
+
+
+def _stopping(metric: str = 'loss', eval_options: Any = None, evaluate: Any = jobs.input_fn,
+              folder: Optional[str] = None) -> Any:
+    first = jobs.job()
+    eval_dir = None if folder is None else os.path.join(first.estimator.model_dir, folder)
+    hook = tf_estimator.experimental.stop_if_no_decrease_hook(
+        first.estimator, metric, 100, eval_dir=eval_dir)
+    return jobs.job(folder=first.folder, train_hooks=[hook], eval_options=eval_options,
+                    evaluate=evaluate)
+
+
+def bad_metric() -> Any:
+    """A metric that EVAL does not have."""
+    return _stopping('accuracy')
+
+
+def bad_no_evaluation() -> Any:
+    """Nothing to watch."""
+    return _stopping(evaluate=None)
+
+
+def good_named() -> Any:
+    """The hook is told the folder of the named evaluation."""
+    return _stopping(eval_options={'name': 'valid'}, folder='eval_valid')
+
+
+class EarlyStoppingBlind(Rule):
+    """An early-stopping hook that will never see the metric it waits for.
+
+    What it finds: a hook of `tf.estimator.experimental` in TrainSpec.hooks that reads another
+    folder than the evaluations write, or a metric that EVAL does not have, or a job without EVAL.
+
+    Why it matters: the hook reads event files. Where there are none it never stops, without a word;
+    a metric that is missing ends training with a KeyError after the first evaluation.
+
+    Bad:
+        EvalSpec(input_fn, name='valid'), stop_if_no_decrease_hook(estimator, 'loss', 1000)
+
+    Good:
+        stop_if_no_decrease_hook(estimator, 'loss', 1000, eval_dir=estimator.eval_dir('valid'))
+
+    When to suppress: when another process writes the folder that the hook reads.
+    """
+
+    code = 'ESX815'
+    slug = 'early-stopping-blind'
+    severity = Severity.ERROR
+    stage = 'config'
+    mistakes = ('H7',)
+    more_bad = (bad_metric, bad_no_evaluation)
+    more_good = (good_named,)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        for position, watched in _watching(facts):
+            if watched.folder is None:
+                continue
+            field = f'hooks[{position}]'
+            spec = facts.job.eval_spec
+            if spec is None:
+                yield self.finding(
+                    facts, 'an early-stopping hook waits for evaluations, and the job has none',
+                    hint='use tf.estimator.train_and_evaluate with an EvalSpec', field=field,
+                    expected='an EvalSpec', actual='None', severity=Severity.WARNING)
+                continue
+            writes = facts.job.estimator.eval_dir(spec.name)
+            if os.path.normpath(watched.folder) != os.path.normpath(writes):
+                given = 'None' if spec.name is None else repr(spec.name)
+                yield self.finding(
+                    facts, f'an early-stopping hook reads {os.path.basename(watched.folder)!r} '
+                           f'of its estimator; EVAL writes {os.path.basename(writes)!r} of this',
+                    hint=f'make the hook with eval_dir=estimator.eval_dir({given})', field=field,
+                    expected=os.path.basename(writes), actual=os.path.basename(watched.folder),
+                    severity=Severity.WARNING)
+                continue
+            for build in facts.of('eval'):
+                if build.complete and build.metrics and watched.metric not in build.metrics:
+                    names = ', '.join(build.metrics)
+                    yield self.finding(
+                        facts, f'an early-stopping hook reads metric {watched.metric!r}; EVAL has '
+                               f'{names}', hint='name a metric of eval_metric_ops, or "loss"',
+                        field=field, expected=names, actual=watched.metric)
+
+    @staticmethod
+    def bad() -> Any:
+        """A named evaluation writes to another folder."""
+        return _stopping(eval_options={'name': 'valid'})
+
+    @staticmethod
+    def good() -> Any:
+        """The folder of EVAL, a metric of EVAL."""
+        return _stopping()
+
+
+def _in_cluster(job_of: Any) -> Any:
+    before = os.environ.get('TF_CONFIG')
+    os.environ['TF_CONFIG'] = CLUSTER
+    try:
+        job = job_of()
+    finally:
+        os.environ.pop('TF_CONFIG')
+        if before is not None:
+            os.environ['TF_CONFIG'] = before
+    job.environ = {'TF_CONFIG': CLUSTER}
+    return job
+
+
+def good_local() -> Any:
+    """One process trains and evaluates, and both end."""
+    return _stopping()
+
+
+class EvaluatorNeverEnds(Rule):
+    """Early stopping in a cluster: the evaluator waits for max_steps for ever.
+
+    What it finds: an early-stopping hook in a job whose TF_CONFIG has a cluster.
+
+    Why it matters: the hook ends the training tasks. The evaluator, a task of its own, ends when it
+    has evaluated a checkpoint at max_steps, which never comes. TensorFlow's documentation of the
+    hooks says so.
+
+    Bad:
+        TrainSpec(input_fn, max_steps=100000, hooks=[stop_if_no_decrease_hook(...)])
+
+    Good:
+        TrainSpec(input_fn, max_steps=20000)
+
+    When to suppress: when the evaluator is stopped from outside.
+    """
+
+    code = 'ESX816'
+    slug = 'evaluator-never-ends'
+    severity = Severity.WARNING
+    stage = 'config'
+    mistakes = ('D7',)
+    more_good = (good_local,)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        if not facts.config.cluster_spec.jobs:
+            return
+        for position, _ in _watching(facts):
+            yield self.finding(
+                facts, 'early stopping in a cluster: the evaluator waits for max_steps for ever',
+                hint='stop the evaluator from outside, or train for a number of steps',
+                field=f'hooks[{position}]', expected='an end that all tasks see')
+
+    @staticmethod
+    def bad() -> Any:
+        """A chief that stops early."""
+        return _in_cluster(_stopping)
+
+    @staticmethod
+    def good() -> Any:
+        """A chief that trains to max_steps."""
+        return _in_cluster(jobs.job)
+
+
+def good_repeated() -> Any:
+    """Endless data and a last step."""
+    return _in_cluster(jobs.job)
+
+
+class ChiefExitsFirst(Rule):
+    """In a cluster, training ends with the data of each worker.
+
+    What it finds: a cluster, data of TRAIN that ends, and no max_steps.
+
+    Why it matters: each worker goes through its data by itself. A chief that comes to the end first
+    leaves, and nobody saves what the others go on to train.
+
+    Bad:
+        TrainSpec(lambda: dataset.batch(32), max_steps=None)
+
+    Good:
+        TrainSpec(lambda: dataset.repeat().batch(32), max_steps=100000)
+
+    When to suppress: when all shards are of one size and the loss of the last steps does not count.
+    """
+
+    code = 'ESX817'
+    slug = 'chief-exits-first'
+    severity = Severity.WARNING
+    stage = 'config'
+    mistakes = ('D8',)
+    more_good = (good_repeated,)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        spec, train = facts.job.train_spec, facts.train
+        if (spec is None or spec.max_steps is not None or train is None
+                or (facts.config.num_worker_replicas or 1) < 2
+                or not isinstance(train.cardinality, int)):
+            return
+        yield self.finding(
+            facts, f'a cluster of {facts.config.num_worker_replicas} workers trains until its data '
+                   'ends: the chief may leave first',
+            hint='repeat the dataset and set max_steps', field='max_steps',
+            expected='a max_steps', actual='None')
+
+    @staticmethod
+    def bad() -> Any:
+        """No last step in a cluster."""
+        return _in_cluster(lambda: jobs.job(train=jobs.input_fn, max_steps=None))
+
+    @staticmethod
+    def good() -> Any:
+        """No last step in one process."""
+        return jobs.job(train=jobs.input_fn, max_steps=None)
+
+
