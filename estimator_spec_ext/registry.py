@@ -10,14 +10,17 @@ from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import (
     batch_norm,
     broadcast,
+    constants,
     export_outputs,
     foreign,
     global_step,
     gradients,
     hooks_held,
     hooks_listed,
+    iterators,
     loss,
     metric_entries,
+    metric_graph,
     metrics,
     mode,
     predictions,
@@ -45,7 +48,6 @@ RULES: tuple[Rule, ...] = (
     global_step.StepAdvancedTwice(),
     train_op.TrainOpUpdatesNothing(),
     train_op.TrainOpNotRunnable(),
-    batch_norm.MovingStatisticsNotUpdated(),
     foreign.ForeignGraph(),
     predictions.PredictionNotTensor(),
     predictions.PredictionKeyNotString(),
@@ -57,6 +59,8 @@ RULES: tuple[Rule, ...] = (
     signatures.NoDefaultSignature(),
     signatures.SignatureAlwaysDropped(),
     signatures.SignatureNeedsExamples(),
+    *preflight_table.RULES,
+    batch_norm.MovingStatisticsNotUpdated(),
     gradients.NothingTrained(),
     gradients.DeadVariables(),
     hooks_listed.HooksNotList(),
@@ -65,8 +69,11 @@ RULES: tuple[Rule, ...] = (
     hooks_held.HookForeignGraph(),
     hooks_held.HookUnknownName(),
     broadcast.LossBroadcasts(),
-    *preflight_table.RULES,
     regularizer.RegularizerUnused(),
+    metric_graph.MetricValueReadsInput(),
+    metric_graph.TrainMetricNeverUpdated(),
+    constants.LargeConstants(),
+    iterators.IteratorNotInitialized(),
     tool.RuleCrashed(),
     tool.UnusedSuppression(),
     tool.InvalidSuppression(),
@@ -86,7 +93,7 @@ def rules() -> tuple[Rule, ...]:
     return _sorted_rules()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _sorted_rules() -> tuple[Rule, ...]:
     return tuple(sorted(RULES, key=lambda rule: rule.code))
 
@@ -96,7 +103,7 @@ def rules_of_stage(stage: str) -> tuple[Rule, ...]:
     return tuple(rule for rule in rules() if rule.stage == stage)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _by_name() -> dict[str, Rule]:
     return {name: rule for rule in rules() for name in (rule.code, rule.slug)}
 

@@ -15,6 +15,7 @@ _EXAMPLES = _PACKAGE + 'rules' + os.sep
 _SITE = os.path.dirname(os.path.dirname(os.path.abspath(tf.__file__))) + os.sep
 _LIBRARIES = tuple(_SITE + name + os.sep for name in (
     'tensorflow', 'tensorflow_estimator', 'keras', 'tf_keras', 'absl', 'six', 'wrapt'))
+_DISTRIBUTE = os.sep.join(('', 'tensorflow', 'python', 'distribute', 'input_'))
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _ENTRY_POINTS = ('runpy.py', 'threading.py', 'contextlib.py', 'functools.py', 'unittest', 'copy.py',
                  'pickle.py', 'copyreg.py', 'queue.py', 'concurrent', 'collections')
@@ -65,3 +66,13 @@ def error_site(error: BaseException) -> tuple[Optional[str], Optional[int]]:
 def call_site() -> tuple[Optional[str], Optional[int]]:
     """The file and line of the user's code that is calling the package now."""
     return _innermost(_tf_stack.extract_stack())
+
+
+def made_by_tensorflow_input(op: Any) -> bool:
+    """Whether Estimator or a strategy made this iterator of a data set that input_fn returned."""
+    try:
+        frames = op.traceback
+    except Exception:  # noqa: BLE001 - an op of an imported graph may have none
+        return False
+    return any(frame.name == 'parse_input_fn_result' or _DISTRIBUTE in frame.filename
+               for frame in frames or ())
