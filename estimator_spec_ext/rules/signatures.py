@@ -96,11 +96,10 @@ def _one_of_any_name() -> Any:
 
 def _completed() -> Any:
     """A strict spec adds the default that two heads lack."""
-    fields = NoDefaultSignature.bad()
-    fields['predictions'] = {'scores': _scores()}
-    fields['export_outputs'] = export.complete_export_outputs(
-        fields['export_outputs'], fields['predictions'])
-    return fields
+    scores = _scores()
+    heads = {'sales': outputs_lib.PredictOutput({'sales': scores[:, 0]}),
+             'clicks': outputs_lib.PredictOutput({'clicks': scores[:, 1]})}
+    return _predict(scores, export.complete_export_outputs(heads, {'scores': scores}))
 
 
 NoDefaultSignature.more_bad = (_completed,)
