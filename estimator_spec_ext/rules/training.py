@@ -28,25 +28,28 @@ def is_state(info: VariableInfo) -> bool:
 
 
 def trainable(facts: SpecFacts) -> tuple[VariableInfo, ...]:
-    """The trainable variables of the graph."""
-    return tuple(info for info in facts.index.variables if info.trainable)
+    """The trainable variables of the graph that can have a gradient."""
+    return tuple(info for info in facts.index.variables if _is_trainable(info))
 
 
 def trained(facts: SpecFacts) -> tuple[VariableInfo, ...]:
     """The trainable variables that a step updates, hooks included."""
-    return tuple(info for info in facts.updated if info.trainable)
+    return tuple(info for info in facts.updated if _is_trainable(info))
 
 
 def step_trains(facts: SpecFacts) -> bool:
     """Whether train_op and loss alone, without hooks, update a trainable variable."""
     step_ops = facts.step_ops
-    return any(op in step_ops for info, ops in facts.updated.items() if info.trainable
-               for op in ops)
+    return any(op in step_ops for info in trained(facts) for op in facts.updated[info])
+
+
+def _is_trainable(info: VariableInfo) -> bool:
+    return info.trainable and (info.dtype.is_floating or info.dtype.is_complex)
 
 
 def is_counter(info: VariableInfo) -> bool:
-    """Whether the variable is one integer that is not trained."""
-    return not info.trainable and info.dtype.is_integer and info.shape.rank == 0
+    """Whether the variable is one integer; tf.Variable(0) calls itself trainable."""
+    return info.dtype.is_integer and info.shape.rank == 0
 
 
 def source(tensor: Any, passing: Iterable[str] = ('Identity', 'Cast', 'Reshape')) -> Any:

@@ -1,0 +1,224 @@
+"""A learning-rate schedule that stands still."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Iterator, Optional
+
+from estimator_spec_ext.compat import tf, v1
+from estimator_spec_ext.diagnostics import Finding, Severity
+from estimator_spec_ext.facts import SpecFacts
+from estimator_spec_ext.graph import VariableInfo
+from estimator_spec_ext.rule import TRAIN, Rule
+from estimator_spec_ext.rules import training
+
+_COUNTING_NAME = re.compile(r'(step|iter|epoch|count)')
+_OTHER_NAME = re.compile(r'(decay|warm|total|max|num|per_|size|batch|class)')
+_APPLYING = ('Apply', 'ResourceApply', 'SparseApply', 'ResourceSparseApply')
+_MAX_WALK = 400
+_MAX_CANDIDATES = 20
+
+
+class ScheduleStandsStill(Rule):
+    """The learning rate follows a counter that nothing advances.
+
+    What it finds: a learning rate that is computed from a counter (one integer, or one number
+    called step, epoch or the like, that starts at 0 or 1), where no training step writes this
+    counter, nor any other variable from which the rate is computed. Silent beside hooks of classes
+    that are not TensorFlow's, which may set it.
+
+    Why it matters: the rate keeps its first value, through warm-up 0, and nothing says so.
+
+    Bad:
+        step = tf.Variable(0, trainable=False)
+        rate = tf.compat.v1.train.exponential_decay(.1, step, 1000, .9)
+
+    Good:
+        step = tf.compat.v1.train.get_or_create_global_step()
+        rate = tf.compat.v1.train.exponential_decay(.1, step, 1000, .9)
+
+    When to suppress: when the counter is set from outside, e.g. by the checkpoint that is loaded.
+    """
+
+    code = 'ESX308'
+    slug = 'schedule-stands-still'
+    severity = Severity.WARNING
+    modes = (TRAIN,)
+    needs = ('train_op', 'loss')
+    mistakes = ('T7',)
+
+    def check(self, facts: SpecFacts) -> Iterator[Finding]:
+        if facts.opaque_hooks or not training.can_judge(facts):
+            return
+        for info in _idle_counters(facts):
+            rate = _rate(facts, info)
+            if rate is None or _moves(facts, rate):
+                continue
+            yield self.finding(
+                facts, f"the learning rate follows '{info.name}', which no training step writes",
+                field='train_op', op=info.variable if info.variable is not None else info.op,
+                hint='let the schedule read tf.compat.v1.train.get_or_create_global_step()',
+                expected='a counter that training advances', actual=f"'{info.name}'")
+
+    @staticmethod
+    def bad() -> Any:
+        """A counter of its own."""
+        steps = v1.get_variable('steps', [], tf.int32, tf.zeros_initializer(), trainable=False)
+        return _with_rate(v1.train.exponential_decay(.1, steps, 10, .9))
+
+    @staticmethod
+    def good() -> Any:
+        """The global step."""
+        return _with_rate(v1.train.exponential_decay(.1, v1.train.get_global_step(), 10, .9))
+
+
+def _idle_counters(facts: SpecFacts) -> list[VariableInfo]:
+    """The counters that a step reads and nothing writes."""
+    step = None if facts.global_step is None else facts.index.variable(facts.global_step)
+    step_ops, found = facts.step_ops, []
+    for info in facts.index.variables:
+        if info in facts.updated or info is step or not any(op in step_ops for op in info.handles):
+            continue
+        if info.shape.rank == 0 and training.is_state(info) and _counts(info):
+            found.append(info)
+            if len(found) == _MAX_CANDIDATES:
+                break
+    return found
+
+
+def _counts(info: VariableInfo) -> bool:
+    """Whether a variable that holds one number is made for counting."""
+    name = info.name.rpartition('/')[2].lower()
+    named = bool(_COUNTING_NAME.search(name)) and not _OTHER_NAME.search(name)
+    start = _start(info)
+    if start is not None and start not in (0, 1):
+        return False
+    if info.dtype.is_integer:
+        return named or start is not None
+    return info.dtype.is_floating and named
+
+
+def _start(info: VariableInfo) -> Optional[float]:
+    """The number that the variable begins with; None when it is not known."""
+    initial = getattr(info.variable, 'initial_value', None)
+    value = None if initial is None else tf.get_static_value(initial)
+    return None if value is None else value.item()
+
+
+def _rate(facts: SpecFacts, info: VariableInfo) -> Optional[Any]:
+    """The learning rate, one number in an update of a trained variable, that reads the counter."""
+    run_ops = facts.run_ops
+    writes = {op for trained in training.trained(facts) for op in facts.updated[trained]}
+    seen = set(training.readers(info))
+    stack = [op for op in seen if op in run_ops]
+    while stack and len(seen) < _MAX_WALK:
+        op = stack.pop()
+        for tensor in op.outputs:
+            if tensor.shape.rank not in (0, None):
+                continue
+            for consumer in tensor.consumers():
+                if consumer not in run_ops or consumer in seen:
+                    continue
+                if tensor.dtype.is_floating and _applies(consumer, writes):
+                    return tensor
+                seen.add(consumer)
+                stack.append(consumer)
+    return None
+
+
+def _applies(op: Any, writes: set[Any]) -> bool:
+    """Whether an op updates a variable with a gradient, or scales one that is then subtracted."""
+    if op in writes:
+        return op.type.startswith(_APPLYING)
+    if op.type != 'Mul' or op.outputs[0].shape.rank == 0:
+        return False
+    near = {consumer for consumer in op.outputs[0].consumers()}
+    near |= {further for consumer in near if consumer.type in ('Sub', 'Neg', 'Identity')
+             for tensor in consumer.outputs for further in tensor.consumers()}
+    return bool(near & writes)
+
+
+def _moves(facts: SpecFacts, rate: Any) -> bool:
+    """Whether a training step writes anything from which the rate is computed."""
+    before = facts.index.data_ancestors([rate])
+    return any(handle in before for info in facts.updated for handle in info.handles)
+
+
+# Examples.
+
+def _with_rate(rate: Any) -> Any:
+    _, loss = training.regression()
+    optimizer = v1.train.GradientDescentOptimizer(rate)
+    return training.train_fields(loss, optimizer.minimize(loss, v1.train.get_global_step()))
+
+
+def _counter(name: str, start: float = 0, dtype: Any = tf.int64) -> Any:
+    return v1.get_variable(name, [], dtype, tf.constant_initializer(start), trainable=False)
+
+
+def _bad_pieces() -> Any:
+    """A schedule in pieces; the op that counts is there and is not run."""
+    epoch = _counter('epoch')
+    v1.assign_add(epoch, 1)
+    return _with_rate(v1.train.piecewise_constant(epoch, [10, 20], [.1, .01, .001]))
+
+
+def _bad_by_hand() -> Any:
+    """Warm-up and plain ops; the updates are made by hand."""
+    _, loss = training.regression()
+    done = _counter('steps_done', dtype=tf.float32)
+    rate = .1 * tf.minimum(1., (done + 1.) / 100.)
+    weights = v1.trainable_variables()
+    updates = [v1.assign_sub(weight, rate * gradient)
+               for gradient, weight in zip(tf.gradients(loss, weights), weights)]
+    count = v1.assign_add(v1.train.get_global_step(), 1)
+    return training.train_fields(loss, tf.group(*updates, count))
+
+
+def _bad_keras_schedule() -> Any:
+    """A Keras optimizer whose schedule is read with another optimizer's counter."""
+    schedule = tf.keras.optimizers.schedules.CosineDecay(.1, 100)
+    return _with_rate(schedule(_counter('iterations')))
+
+
+def _good_counted() -> Any:
+    """A counter of its own that a step advances."""
+    steps = _counter('steps')
+    _, loss = training.regression()
+    rate = v1.train.polynomial_decay(.1, steps, 100)
+    train_op = v1.train.MomentumOptimizer(rate, .9).minimize(loss, v1.train.get_global_step())
+    return training.train_fields(loss, tf.group(train_op, v1.assign_add(steps, 1)))
+
+
+def _good_constants() -> Any:
+    """Numbers of the schedule may be variables that never change."""
+    step = v1.train.get_global_step()
+    length = _counter('decay_steps', 1000)
+    first = _counter('first_step', 0)
+    return _with_rate(v1.train.exponential_decay(
+        .1, step - first, tf.cast(length, tf.int32), .9))
+
+
+def _good_rate_variable() -> Any:
+    """A rate that something else sets."""
+    return _with_rate(_counter('learning_rate', .1, tf.float32))
+
+
+def _good_hook() -> Any:
+    """A hook sets the epoch."""
+    epoch = _counter('epoch')
+    fields = _with_rate(v1.train.exponential_decay(.1, epoch, 10, .9))
+    return {**fields, 'training_hooks': [training.UnknownHook('sets the epoch')]}
+
+
+def _good_no_rate() -> Any:
+    """A number that is read for something else."""
+    features, labels = training.rows()
+    scale = tf.cast(_counter('count'), tf.float32)
+    _, loss = training.regression((features * (1. + scale), labels))
+    return training.train_fields(loss, training.minimize(loss))
+
+
+ScheduleStandsStill.more_bad = (_bad_pieces, _bad_by_hand, _bad_keras_schedule)
+ScheduleStandsStill.more_good = (_good_counted, _good_constants, _good_rate_variable, _good_hook,
+                                 _good_no_rate)
