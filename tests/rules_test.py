@@ -20,7 +20,8 @@ from estimator_spec_ext import registry, testing
 from estimator_spec_ext.diagnostics import Severity
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
-ROOT = pathlib.Path(registry.__file__).resolve().parent.parent
+# Not resolved: under Bazel the files are links to elsewhere.
+ROOT = pathlib.Path(registry.__file__).absolute().parent.parent
 
 
 def _builders(rule, kind):
