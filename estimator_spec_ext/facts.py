@@ -222,12 +222,15 @@ class SpecFacts:
         if self.graph is None:
             return ()
         runners = list(self.graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS))
-        for use in self.active_hook_uses:
-            if isinstance(use.hook, distribution.SyncReplicasHook):
-                optimizer = getattr(use.hook, '_sync_optimizer', None)
+        for hook in [use.hook for use in self.active_hook_uses] + list(self.context.extra_hooks):
+            if isinstance(hook, distribution.SyncReplicasHook):
+                optimizer = getattr(hook, '_sync_optimizer', None)
                 runners.append(getattr(optimizer, '_chief_queue_runner', None))
-        return tuple(op for runner in runners
-                     for op in getattr(runner, 'enqueue_ops', None) or ())
+        ops = [op for runner in runners for op in getattr(runner, 'enqueue_ops', None) or ()]
+        # What fills these queues applies the gradients, whoever holds the hook that runs it.
+        ops += [op for op in self.index.of_types(('QueueEnqueueMany', 'QueueEnqueueManyV2'))
+                if distribution.is_sync_queue(self.index.handle(op.inputs[0]))]
+        return tuple(dict.fromkeys(ops))
 
     @functools.cached_property
     def hook_ops(self) -> tuple[Any, ...]:

@@ -32,6 +32,7 @@ from estimator_spec_ext.rules import (
     regularizer,
     serving_graph,
     signatures,
+    sync_replicas,
     tool,
     train_op,
 )
@@ -90,6 +91,7 @@ RULES: tuple[Rule, ...] = (
     hooks_savers.WriterOnEveryWorker(),
     hooks_summaries.SummaryHookWithoutSummary(),
     hooks_summaries.EvalSummariesNotSaved(),
+    sync_replicas.SyncReplicasHookMissing(),
     tool.RuleCrashed(),
     tool.UnusedSuppression(),
     tool.InvalidSuppression(),

@@ -58,3 +58,19 @@ def in_default_graph(variable: Any) -> bool:
     graph = tf.compat.v1.get_default_graph()
     return all(getattr(getattr(part, 'handle', part), 'graph', None) is graph
                for part in components(variable))
+
+
+def is_sync_queue(op: tf.Operation) -> bool:
+    """Whether an op is the queue of tokens of a SyncReplicasOptimizer."""
+    return op.type.startswith('FIFOQueue') and op.get_attr('shared_name') == b'sync_token_q'
+
+
+def sync_queue(hook: Any) -> Any:
+    """The queue of tokens that a SyncReplicasHook fills, as an op; None before it is made."""
+    queue = getattr(getattr(hook, '_sync_optimizer', None), '_sync_token_queue', None)
+    return getattr(getattr(queue, 'queue_ref', None), 'op', None)
+
+
+def is_chief_hook(hook: Any) -> bool:
+    """Whether a SyncReplicasHook was made for the chief."""
+    return bool(getattr(hook, '_is_chief', False))

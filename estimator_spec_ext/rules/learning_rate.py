@@ -132,7 +132,7 @@ def _applies(op: Any, writes: set[Any]) -> bool:
         return op.type.startswith(_APPLYING)
     if op.type != 'Mul' or op.outputs[0].shape.rank == 0:
         return False
-    near = {consumer for consumer in op.outputs[0].consumers()}
+    near = set(op.outputs[0].consumers())
     near |= {further for consumer in near if consumer.type in ('Sub', 'Neg', 'Identity')
              for tensor in consumer.outputs for further in tensor.consumers()}
     return bool(near & writes)
