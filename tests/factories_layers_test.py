@@ -72,18 +72,22 @@ def test_tf1_layers_as_by_hand():
     _assert_same(_train(built), expected)
 
 
-def test_keras_layers_as_tf1_layers():
+@pytest.mark.parametrize('optimizer', [
+    lambda: tf.keras.optimizers.SGD(0.1), lambda: tf.keras.optimizers.legacy.SGD(0.1),
+    lambda: v1.train.GradientDescentOptimizer(0.1)], ids=['keras', 'legacy', 'tf1'])
+def test_keras_layers_as_tf1_layers(optimizer):
     """The updates and losses of a Keras model, which no collection holds, do the same."""
 
     def built(x, y):
         net = _keras_net()
         return ese.create_estimator_spec(
             'train', predictions=net(x, training=True), labels=y, loss_fn=_loss, layers=net,
-            optimizer=_adam).train_op
+            optimizer=optimizer).train_op
 
     def with_tf1_layers(x, y):
         return ese.create_estimator_spec(
-            'train', predictions=_tf1_net(x), labels=y, loss_fn=_loss, optimizer=_adam).train_op
+            'train', predictions=_tf1_net(x), labels=y, loss_fn=_loss,
+            optimizer=lambda: v1.train.GradientDescentOptimizer(0.1)).train_op
 
     trained, expected = _train(built), _train(with_tf1_layers)
     actual = {'/'.join(name.split('/')[-2:]): value for name, value in trained.items()}

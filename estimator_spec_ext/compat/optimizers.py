@@ -247,7 +247,8 @@ def _apply_keras(optimizer: Any, grads_and_vars: list[tuple[Any, Any]], loss: An
         raise ValueError('LossScaleOptimizer of a Keras optimizer needs the control flow of '
                          'TensorFlow 2; call tf.compat.v1.enable_control_flow_v2() first, or wrap '
                          'an optimizer of tf.keras.optimizers.legacy')
-    with tf.name_scope(inner.name):
+    # Without init_scope the first values of the slots would wait for the update ops.
+    with tf.name_scope(inner.name), tf.init_scope():
         inner.build([variable for _, variable in grads_and_vars])
     # Collectives that wait for each other's replica must not be put in order.
     grads_and_vars = inner.aggregate_gradients(grads_and_vars)
@@ -257,11 +258,11 @@ def _apply_keras(optimizer: Any, grads_and_vars: list[tuple[Any, Any]], loss: An
     read_first = [loss, *(gradient for gradient, _ in grads_and_vars)]
     with tf.control_dependencies(read_first), _acd.AutomaticControlDependencies() as ordered:
         optimizer.apply_gradients(grads_and_vars, skip_gradients_aggregation=True)
-    _meet_replicas()
     if len(v1.global_variables()) != known:
         raise ValueError(
             f'{type(inner).__name__} creates variables while it applies gradients, and so would '
             'reset them at every step; create them in its build()')
+    _meet_replicas()
     return tf.group(*sorted(ordered.ops_which_must_run, key=lambda op: op.name))
 
 

@@ -38,4 +38,10 @@ def saver_names(variables: list[Any], rename: Callable[[Any, str], str]) -> dict
 
 def saver(variables: list[Any], rename: Callable[[Any, str], str]) -> Any:
     """A Saver that restores `variables` from the names that `rename` gives."""
-    return tf.compat.v1.train.Saver(saver_names(variables, rename))
+    def build(strategy: Any = None) -> Any:
+        del strategy
+        return tf.compat.v1.train.Saver(saver_names(variables, rename))
+
+    # Variables that are summed over the replicas can be saved only from outside of them.
+    context = tf.distribute.get_replica_context()
+    return build() if context is None else context.merge_call(build)
