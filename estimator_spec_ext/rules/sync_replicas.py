@@ -130,6 +130,7 @@ def _fields(training_hooks: bool = False, chief_hooks: bool = False,
     optimizer = v1.train.SyncReplicasOptimizer(
         v1.train.GradientDescentOptimizer(.1), replicas_to_aggregate=2, total_num_replicas=2)
     train_op = tf.group(optimizer.minimize(loss, v1.train.get_global_step()), name='train')
+    optimizer.ready_for_local_init_op.mark_used()
     hooks = [optimizer.make_session_run_hook(is_chief)]
     return training.train_fields(
         loss, train_op, training_hooks=hooks if training_hooks else [],
@@ -189,6 +190,7 @@ def _good_queue_runner() -> Any:
     _, loss = training.regression()
     optimizer = v1.train.SyncReplicasOptimizer(v1.train.GradientDescentOptimizer(.1), 1)
     train_op = optimizer.minimize(loss, v1.train.get_global_step())
+    optimizer.ready_for_local_init_op.mark_used()
     v1.train.add_queue_runner(optimizer.get_chief_queue_runner())
     scaffold = v1.train.Scaffold(local_init_op=tf.group(
         v1.local_variables_initializer(), optimizer.chief_init_op,
