@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Iterable
 
 from estimator_spec_ext.compat import graphs, tf
 
 _MAX_TEXT = 60
+# Where TensorFlow's messages go over to the repr of what they were given.
+_GIVEN = re.compile(r'[,.]? [gG]iven: ')
+_ADDRESS = re.compile(r'<[^<>]* at 0x[0-9a-f]+>')
 
 
 def value(item: Any) -> str:
@@ -75,7 +79,8 @@ def error_text(error: BaseException, limit: int = 140) -> str:
         text = str(error)
     except Exception:  # noqa: BLE001 - a user's exception may fail to describe itself
         return type(error).__name__
-    line = text.strip().split('\n', 1)[0].split(', given:', 1)[0].rstrip('.')
+    line = _GIVEN.split(text.strip().split('\n', 1)[0], 1)[0].rstrip('.')
+    line = _ADDRESS.sub('an object', line)
     line = line or type(error).__name__
     return line if len(line) <= limit else line[:limit - 1] + '…'
 
