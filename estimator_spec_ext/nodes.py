@@ -104,6 +104,7 @@ class Node:
                 for body in bodies_of(self.op.graph, reader):
                     inside += [(inner, place, output)
                                for inner, place in body.readers_of_argument(position)]
+                    inside += body.handed_through(position, output)
         return found + inside
 
     def scalar(self) -> bool:
@@ -213,6 +214,17 @@ class Body:
                  if place + self._offset == position and name not in self._nodes]
         return [(Node(self.caller.op, self, reader), place) for name in names
                 for reader, place, _ in self._readers_of(name)]
+
+    def handed_through(self, position: int, output: Output) -> list[tuple[Node, int, Output]]:
+        """Who reads what the body, where it is sure to run, returns of its own argument."""
+        names = {name for name, place in self._arguments.items()
+                 if place + self._offset == position and name not in self._nodes}
+        returned = {index for index, text in enumerate(self._results) if text in names}
+        if not returned or (self.branch is not None
+                            and evaluate(self.caller.inputs()[0]) != self.branch):
+            return []
+        return [(reader, place, output) for reader, place, result in self.caller.consumers()
+                if result.index in returned]
 
     def consumers(self, node: Node) -> list[tuple[Node, int, Output]]:
         """See `Node.consumers`."""

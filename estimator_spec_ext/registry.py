@@ -9,6 +9,7 @@ from typing import Optional
 from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import (
     batch_norm,
+    batch_statistics,
     broadcast,
     constants,
     dropout,
@@ -96,6 +97,7 @@ RULES: tuple[Rule, ...] = (
     hooks_summaries.EvalSummariesNotSaved(),
     sync_replicas.SyncReplicasHookMissing(),
     replica_collections.LossOfOtherReplicas(),
+    batch_statistics.BatchNormInTrainingMode(),
     tool.RuleCrashed(),
     tool.UnusedSuppression(),
     tool.InvalidSuppression(),
