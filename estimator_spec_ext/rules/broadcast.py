@@ -19,7 +19,8 @@ _PASSING = _MEETING | frozenset({
     'Mean', 'Sum', 'Add', 'AddV2', 'AddN', 'Neg', 'Abs', 'Square', 'Sqrt', 'Rsqrt', 'Pow', 'Exp',
     'Log', 'Log1p', 'Maximum', 'Minimum', 'Select', 'SelectV2', 'Softplus', 'Sigmoid', 'Relu',
     'Tanh', 'Cast', 'Identity', 'IdentityN', 'StopGradient', 'Reshape', 'Squeeze', 'ExpandDims',
-    'CheckNumerics', 'ClipByValue', 'Reciprocal', 'Xlogy', 'Xdivy', 'Erf', 'Sign', 'Pack'})
+    'CheckNumerics', 'ClipByValue', 'Reciprocal', 'Xlogy', 'Xdivy', 'Erf', 'Sign', 'Pack',
+    'L2Loss'})
 _EXPANDING = ('ExpandDims', 'Reshape', 'StridedSlice')
 _ROW_WISE = ('Identity', 'Cast', 'Sigmoid', 'Tanh', 'Relu', 'Exp')
 _MAX_WALK = 2000
