@@ -11,7 +11,7 @@ from typing import Any, Iterator, Mapping, Optional
 
 from absl import logging
 
-from estimator_spec_ext import registry
+from estimator_spec_ext import describe, registry
 from estimator_spec_ext.compat import do_not_convert, tf
 from estimator_spec_ext.diagnostics import (
     Finding,
@@ -172,7 +172,7 @@ def read_suppressions(suppress: Any) -> tuple[dict[str, str], list[tuple[str, st
 def _crash(rule: Rule, error: Exception) -> Crash:
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1] if frames else None
-    return Crash(rule.slug, f'{type(error).__name__}: {str(error)[:200]}',
+    return Crash(rule.slug, f'{type(error).__name__}: {describe.error_text(error, 200)}',
                  last.filename if last else None, last.lineno if last else None)
 
 

@@ -124,7 +124,8 @@ def guarded_loss(loss: Any, mode: Any) -> Any:
         return loss
     if graphs.in_xla_rewrite(tf.compat.v1.get_default_graph()):
         return loss
-    text = f"loss '{loss.name}' must be one number, of shape () or (1,); its shape is now"
+    # Without quotes, which TensorFlow would escape.
+    text = f'loss {loss.name} must be one number, of shape () or (1,); its shape is now'
     with tf.name_scope('strict_loss'):
         check = tf.debugging.Assert(tf.equal(tf.size(loss), 1), [text, tf.shape(loss)])
         with tf.control_dependencies([check]):

@@ -6,7 +6,7 @@ import functools
 import inspect
 from typing import Any, Callable, Mapping, Optional
 
-from estimator_spec_ext import facts, specs
+from estimator_spec_ext import engine, facts, specs
 from estimator_spec_ext.compat import EstimatorSpec, do_not_convert, tf
 
 
@@ -77,5 +77,11 @@ def make_strict(spec: Any, *, suppress: Optional[Mapping[str, str]] = None,
         return spec
     fields = spec._asdict()
     mode = fields.pop('mode')
-    cls = type(spec) if isinstance(spec, specs.StrictEstimatorSpec) else specs.StrictEstimatorSpec
+    cls: Any = specs.StrictEstimatorSpec
+    if isinstance(spec, cls):
+        cls = type(spec)
+        # What the constructor was told to suppress is suppressed here too.
+        known = engine.reasons(tf.compat.v1.get_default_graph())
+        reasons = {name: reason for name, (reason, matched) in known.items() if matched}
+        suppress = {**reasons, **suppress} if isinstance(suppress, Mapping) else suppress or reasons
     return specs.build(cls, mode, fields, suppress=suppress, context=context)

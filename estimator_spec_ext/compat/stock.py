@@ -9,6 +9,7 @@ from typing import Any, Callable, Mapping
 
 from tensorflow_estimator.python.estimator import model_fn as _model_fn
 
+from estimator_spec_ext.compat import graphs
 from estimator_spec_ext.compat.namespace import tf
 
 # Modes of TensorFlow's own that are not public: TPUEstimator exports with this one.
@@ -60,6 +61,18 @@ def _judge_loss(loss: Any, mode: Any) -> None:
             raise ValueError(f'loss with "{loss.name}" must be from the default graph.')
         return
     _model_fn._validate_estimator_spec_loss(loss, mode)
+
+
+def before_reshape(loss: Any) -> Any:
+    """The loss as stock got it, where stock has put a Reshape behind it that can fail."""
+    op = graphs.as_op(loss)
+    if op is None or op.type != 'Reshape':
+        return loss
+    given = op.inputs[0]
+    if given.shape.num_elements() is not None:
+        return loss  # it holds one number, so the Reshape cannot fail
+    made_by = {frame.name for frame in op.traceback or ()}
+    return given if '_validate_estimator_spec_loss' in made_by else loss
 
 
 def _judge_export_outputs(export_outputs: Any, predictions: Any, mode: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Iterator
 
 from estimator_spec_ext import describe
-from estimator_spec_ext.compat import distribution, graphs, tf, v1
+from estimator_spec_ext.compat import distribution, graphs, stock, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.rule import EVAL, TRAIN, Rule
@@ -61,7 +61,10 @@ class LossNotScalar(Rule):
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         loss = _loss(facts)
-        if loss is None or loss.shape.rank is None or loss.shape.as_list() in ([], [1]):
+        if loss is None:
+            return
+        loss = stock.before_reshape(loss)
+        if loss.shape.rank is None or loss.shape.as_list() in ([], [1]):
             return
         actual = describe.shape(loss)
         yield self.finding(
@@ -79,6 +82,24 @@ class LossNotScalar(Rule):
         """Their mean."""
         errors, weight = _squared_errors()
         return _train(tf.reduce_mean(errors), weight)
+
+
+def _bad_behind_stock() -> Any:
+    """Stock's own class hides the shape, behind a Reshape to ()."""
+    fields = LossNotScalar.bad()
+    fields['loss'] = tf.reshape(fields['loss'], [-1], name='flat')
+    return tf.estimator.EstimatorSpec(**fields)._asdict()
+
+
+def _good_reshaped_by_its_author() -> Any:
+    """One number of unknown static shape, and the author says so."""
+    fields = LossNotScalar.good()
+    loss = v1.placeholder_with_default(tf.reshape(fields['loss'], [1]), [None])
+    return {**fields, 'loss': tf.reshape(loss, [])}
+
+
+LossNotScalar.more_bad = (_bad_behind_stock,)
+LossNotScalar.more_good = (_good_reshaped_by_its_author,)
 
 
 class LossNotFloating(Rule):
