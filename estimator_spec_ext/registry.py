@@ -8,6 +8,7 @@ from typing import Optional
 
 from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import (
+    batch_major,
     batch_norm,
     batch_statistics,
     broadcast,
@@ -100,6 +101,8 @@ RULES: tuple[Rule, ...] = (
     replica_collections.LossOfOtherReplicas(),
     batch_statistics.BatchNormInTrainingMode(),
     nan.LossNotFinite(),
+    batch_major.PredictionWithoutBatch(),
+    batch_major.PredictionLengthsDiffer(),
     tool.RuleCrashed(),
     tool.UnusedSuppression(),
     tool.InvalidSuppression(),
