@@ -17,7 +17,8 @@ _KEEPING = frozenset({
     'Add', 'AddV2', 'AddN', 'Sub', 'Neg', 'Mul', 'RealDiv', 'Div', 'Mean', 'Sum', 'Identity',
     'Cast', 'Reshape', 'Squeeze', 'Square', 'Abs', 'Sqrt', 'CheckNumerics', 'Log'})
 # Between a number and the loss there may be these for it to be a term of the loss.
-_TERM = _KEEPING | frozenset({'SquaredDifference', 'Pack', 'ExpandDims', 'Pow', 'IdentityN'})
+_TERM = _KEEPING | frozenset({'SquaredDifference', 'Pack', 'ExpandDims', 'Pow', 'IdentityN',
+                               'GatherV2', 'GatherNd'})
 # How a probability comes to its logarithm: picked, or summed with a one-hot label.
 _PICKING = ('Identity', 'Reshape', 'Squeeze', 'GatherNd', 'GatherV2', 'StridedSlice', 'Cast',
             'Sum', 'Mul', 'Sub')
