@@ -238,8 +238,11 @@ class SpecFacts:
         held = [element for use in self.active_hook_uses for element in use.elements]
         for hook in self.context.extra_hooks:
             held.extend(hooks_lib.hook_graph_elements(hook))
-        return tuple(element.value for element in held
-                     if element.kind in ('tensor', 'op') and not self.is_foreign(element.value))
+        named = [hooks_lib.resolve(self.graph, element.value) for element in held
+                 if element.kind == 'name' and self.graph is not None]
+        return tuple([element.value for element in held
+                      if element.kind in ('tensor', 'op') and not self.is_foreign(element.value)]
+                     + [value for value in named if value is not None])
 
     @functools.cached_property
     def step_roots(self) -> tuple[Any, ...]:
@@ -260,7 +263,7 @@ class SpecFacts:
             if isinstance(value, tuple):
                 parts.append(tuple(tf.nest.flatten(value)))
             elif isinstance(value, tf.keras.metrics.Metric):
-                parts.append(tuple(value.updates))
+                parts.append(tuple(value.updates[:1]))  # Estimator runs no other
         return parts
 
     @functools.cached_property

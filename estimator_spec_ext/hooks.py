@@ -93,6 +93,16 @@ def hook_graph_elements(hook: Any) -> tuple[HookElement, ...]:
     return tuple(_Walk().hook(hook, _Way()))
 
 
+def resolve(graph: tf.Graph, name: str) -> Any:
+    """The op or tensor that a hook's name means in a graph; None when there is none."""
+    for text in (name, f'{name}:0'):
+        try:
+            return graph.as_graph_element(text)
+        except (KeyError, ValueError, TypeError):
+            continue
+    return None
+
+
 def is_stock(hook: Any) -> bool:
     """Whether the hook's class is TensorFlow's own, so that all it does is known."""
     module = module_of(type(hook))

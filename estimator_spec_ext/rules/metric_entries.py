@@ -166,9 +166,8 @@ class MetricValueIsOperation(Rule):
     @staticmethod
     def bad() -> Any:
         """Update and value in the wrong order."""
-        metric = tf.keras.metrics.Mean()
-        update = metric.update_state(v1.placeholder(tf.float32, [None]))
-        return _eval({'mean': (update, metric.result())})
+        value, update = v1.metrics.mean(v1.placeholder(tf.float32, [None]))
+        return _eval({'mean': (tf.group(update), value)})
 
     @staticmethod
     def good() -> Any:

@@ -1,4 +1,4 @@
-"""Metrics as the graph sees them: what the value reads, and whether the update is ever run."""
+"""What the values of metrics read: the input, or variables that gather over the batches."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ from estimator_spec_ext.compat import graphs, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.graph import DEQUEUE_TYPES, ITERATOR_TYPES, GraphIndex
-from estimator_spec_ext.rule import EVAL, TRAIN, Rule
+from estimator_spec_ext.rule import EVAL, Rule
 from estimator_spec_ext.rules import metrics
 
 _FRESH_DATA = ITERATOR_TYPES | DEQUEUE_TYPES | {'Placeholder', 'PlaceholderV2'}
+# A chain of these ends when its source does.
+_SOURCES = frozenset({'TensorDataset', 'TensorSliceDataset', 'RangeDataset', 'TextLineDataset',
+                      'TFRecordDataset', 'TFRecordDatasetV2', 'FixedLengthRecordDatasetV2'})
+_REPEATS = {'RepeatDataset': 1, 'ShuffleAndRepeatDataset': 4, 'ShuffleAndRepeatDatasetV2': 4}
+_MAX_DATASETS = 100
+_BESIDE = ('pass (value, update_op) as tf.compat.v1.metrics.* returns them, made outside of any '
+           'tf.control_dependencies that read the batch')
 
 
-def _features() -> Any:
-    return v1.data.make_one_shot_iterator(
-        tf.data.Dataset.from_tensors(tf.ones([4], name='row')).repeat()).get_next()
+def next_rows(repeat: bool = True) -> Any:
+    """A batch for the examples: a dataset's next element."""
+    rows = tf.data.Dataset.from_tensors(tf.ones([4], name='row'))
+    iterator = v1.data.make_initializable_iterator(rows.repeat() if repeat else rows)
+    v1.add_to_collection(v1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
+    return iterator.get_next()
 
 
 def _eval_fields(**entries: Any) -> dict[str, Any]:
@@ -27,14 +37,14 @@ def _eval_fields(**entries: Any) -> dict[str, Any]:
 class MetricValueReadsInput(Rule):
     """The value of a metric reads the input instead of what its update has gathered.
 
-    What it finds: in EVAL, a value that depends on the input pipeline. When the value updates the
-    metric's own variables as well (the update op given twice), it is a note: such programs work, at
-    the price of one batch more.
+    What it finds: in EVAL, a value that depends on the input pipeline, by its data or by a control
+    dependency. Where such a program works on endless data, or on more data than steps, at the price
+    of one batch more, it is a note: the update op given as value too, or a control dependency.
 
     Why it matters: Estimator runs the update op for each batch, and the value once, after the last.
     A value that reads the input then asks for one more batch: at the end of the data the evaluation
-    dies with OutOfRange, inside train_and_evaluate without a word; on endless data the number is
-    that of a single batch.
+    dies with OutOfRange, inside train_and_evaluate without a word; before the end the number is
+    that of a batch that was not evaluated.
 
     Bad:
         ratio = tf.reduce_mean(hits)
@@ -55,139 +65,149 @@ class MetricValueReadsInput(Rule):
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         index = facts.index
-        sources = set(index.of_types(_FRESH_DATA))
+        sources = index.of_types(_FRESH_DATA)
+        updates = _update_roots(facts) if sources else []
         for key, value in metrics.entries(facts) if sources else ():
-            tensors, _ = metrics.pair(value)
+            tensors = [part for part in metrics.pair(value)[0] if graphs.is_tensor(part)]
             found = index.ancestors(tensors)
-            source = next((op for op in index.of_types(_FRESH_DATA) if op in found), None)
+            source = next((op for op in sources if op in found), None)
             if source is None:
                 continue
+            works = self._gathers(index, tensors, found, index.ancestors(updates), source)
             field = describe.entry(metrics.FIELD, key)
-            writes = any(op in found for ops in index.writes.values() for op in ops)
+            ends = works and _ends(index, source)
             yield self.finding(
                 facts, f'the value of {field} reads the input: it needs one batch more at the end',
                 field=field, op=tensors[0],
-                hint='gather it over the batches, e.g. tf.compat.v1.metrics.mean(...)',
+                hint=_BESIDE if source not in index.data_ancestors(tensors) else
+                'gather it over the batches, e.g. tf.compat.v1.metrics.mean(...), and pass what '
+                'that returns, (value, update_op)',
                 expected='a value of variables', actual=f"a value of op '{source.name}'",
-                severity=Severity.INFO if writes else None,
+                severity=Severity.INFO if works and not ends else None,
                 path=index.path(tensors[0], source))
+
+    @staticmethod
+    def _gathers(index: GraphIndex, tensors: list[Any], found: set[Any], run: set[Any],
+                 source: Any) -> bool:
+        """Whether the value is gathered over the batches, though it asks for one more."""
+        own = [op for info in gathering(index, tensors) for op in adding(index, info)
+               if op in found]
+        if own:
+            return all(op in run for op in own)
+        return source not in index.data_ancestors(tensors)
 
     @staticmethod
     def bad() -> Any:
         """The mean of one batch, twice."""
-        mean = tf.reduce_mean(_features(), name='batch_mean')
+        mean = tf.reduce_mean(next_rows(), name='batch_mean')
         return _eval_fields(average=(mean, mean))
 
     @staticmethod
     def good() -> Any:
         """A mean over all batches."""
-        return _eval_fields(average=v1.metrics.mean(_features()))
+        return _eval_fields(average=v1.metrics.mean(next_rows()))
+
+
+def _update_roots(facts: SpecFacts) -> list[Any]:
+    """What Estimator runs for each batch of an evaluation."""
+    roots = [facts.loss, *facts.hook_ops]
+    for _, value in metrics.entries(facts):
+        roots += metrics.pair(value)[1]
+        if isinstance(value, tf.keras.metrics.Metric):
+            roots += value.updates[:1]
+    return [root for root in roots if graphs.as_op(root) is not None]
+
+
+def _ends(index: GraphIndex, source: Any) -> bool:
+    """Whether the graph shows that the data come to an end."""
+    if source.type not in ('IteratorGetNext', 'IteratorGetNextSync'):
+        return False
+    iterator = index.handle(source.inputs[0])
+    makers = [op for op in index.consumers(iterator) if op.type == 'MakeIterator']
+    if len(makers) != 1:
+        return False
+    todo = [makers[0].inputs[0]]
+    for _ in range(_MAX_DATASETS):
+        if not todo:
+            return True
+        op = todo.pop().op
+        inputs = [tensor for tensor in op.inputs if tensor.dtype == tf.variant]
+        if op.type in _REPEATS:
+            count = tf.get_static_value(op.inputs[_REPEATS[op.type]])
+            if count is None or count < 0:
+                return False
+        elif not inputs and op.type not in _SOURCES or len(inputs) > 1:
+            return False
+        elif 'Flat' in op.type or 'Interleave' in op.type:
+            return False  # what their functions make may be endless
+        todo.extend(inputs)
+    return False
+
+
+def _update_given_twice_at_the_end() -> Any:
+    """The data are two batches long."""
+    _, update = v1.metrics.mean(next_rows(repeat=False))
+    return _eval_fields(average=(update, update))
+
+
+def _value_behind_an_assertion() -> Any:
+    """An assertion about the batch guards the value too."""
+    rows = next_rows(repeat=False)
+    with tf.control_dependencies([v1.assert_non_negative(rows)]):
+        return _eval_fields(average=v1.metrics.mean(rows))
 
 
 def _update_given_twice() -> Any:
-    _, update = v1.metrics.mean(_features())
+    """On endless data it works."""
+    _, update = v1.metrics.mean(next_rows())
     return _eval_fields(average=(update, update))
 
 
 def _constant_value() -> Any:
+    """No metric at all, and no input."""
+    next_rows()
     rate = tf.constant(.1, name='rate')
     return _eval_fields(rate=(rate, tf.no_op()))
 
 
+MetricValueReadsInput.more_bad = (_update_given_twice_at_the_end, _value_behind_an_assertion)
 MetricValueReadsInput.more_good = (_update_given_twice, _constant_value)
 
 
-class TrainMetricNeverUpdated(Rule):
-    """A metric that is shown during training is never updated.
+def gathering(index: GraphIndex, values: list[Any]) -> list[Any]:
+    """The variables that gather something over the batches among what `values` read.
 
-    What it finds: in TRAIN, a summary or a hook that shows the value of a streaming metric, while
-    neither the training step nor the summary runs the metric's update op.
+    Args:
+      index: the index.
+      values: tensors and variables.
 
-    Why it matters: the value stays what its initial variables give, most often 0. Nothing says so.
-
-    Bad:
-        accuracy, _ = tf.compat.v1.metrics.accuracy(labels, classes)
-        tf.compat.v1.summary.scalar('accuracy', accuracy)
-
-    Good:
-        _, accuracy = tf.compat.v1.metrics.accuracy(labels, classes)
-        tf.compat.v1.summary.scalar('accuracy', accuracy)
-
-    When to suppress: when a hook of your own runs the update.
+    Returns:
+      `VariableInfo`s of variables that no checkpoint holds, e.g. those of `tf.compat.v1.metrics`
+      and of Keras metrics, and that some op of the graph adds to.
     """
-
-    code = 'ESX511'
-    slug = 'train-metric-never-updated'
-    severity = Severity.WARNING
-    modes = (TRAIN,)
-    mistakes = ('M6',)
-
-    def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        index = facts.index
-        streaming = [info for info in index.variables
-                     if v1.GraphKeys.METRIC_VARIABLES in info.collections and index.updates(info)]
-        if not streaming:
-            return
-        summaries = [op for op in facts.graph.get_collection(v1.GraphKeys.SUMMARIES)
-                     if graphs.as_op(op) is not None]
-        shown = index.ancestors((*summaries, *facts.hook_ops))
-        run = facts.run_ops
-        stale = [info for info in streaming if any(op in shown for op in info.handles)
-                 and not any(op in run or op in shown for op in index.updates(info))]
-        if not stale or facts.opaque_hooks:
-            return
-        for root in (*summaries, *facts.hook_ops):
-            read = [info for info in stale
-                    if any(op in index.ancestors([root]) for op in info.handles)]
-            if read:
-                yield self._stale(facts, index, root, read[0])
-
-    def _stale(self, facts: SpecFacts, index: GraphIndex, root: Any, info: Any) -> Finding:
-        return self.finding(
-            facts, f"a metric is shown in training and never updated: nothing runs the update of "
-                   f"'{info.name}'", op=root,
-            hint='show the update op, the second result of tf.compat.v1.metrics.*, instead of the '
-                 'first', expected='an update op that the step runs', actual='none',
-            path=index.path(root, info.op))
-
-    @staticmethod
-    def bad() -> Any:
-        """The value of the metric goes into a summary."""
-        fields, accuracy, _ = _training_with_metric()
-        v1.summary.scalar('hits', accuracy)
-        return fields
-
-    @staticmethod
-    def good() -> Any:
-        """Its update op does."""
-        fields, _, update = _training_with_metric()
-        v1.summary.scalar('hits', update)
-        return fields
+    infos = [info for info in index.variables
+             if not info.is_global and not info.trainable and adding(index, info)]
+    if not infos or not values:
+        return []
+    read = index.ancestors([value for value in values if not graphs.is_variable(value)])
+    own = [index.variable(value) for value in values if graphs.is_variable(value)]
+    return [info for info in infos if info in own or any(op in read for op in info.handles)]
 
 
-def _training_with_metric() -> tuple[dict[str, Any], Any, Any]:
-    row = tf.reshape(_features(), [-1, 1])
-    weight = v1.get_variable('w', [1, 1])
-    guess = tf.matmul(row, weight)
-    loss = tf.reduce_mean(tf.square(guess - 1.))
-    accuracy, update = v1.metrics.accuracy(tf.ones_like(guess), tf.round(guess))
-    train_op = v1.train.GradientDescentOptimizer(.1).minimize(
-        loss, v1.train.get_or_create_global_step())
-    return {'mode': 'train', 'loss': loss, 'train_op': train_op}, accuracy, update
+def adding(index: GraphIndex, info: Any) -> tuple[Any, ...]:
+    """The ops that make a variable follow the batches; ops that only reset it are left out."""
+    return tuple(op for op in index.updates(info)
+                 if not (op.type in ('Assign', 'AssignVariableOp') and _is_constant(index, op)))
 
 
-def _value_beside_its_update() -> Any:
-    fields, accuracy, update = _training_with_metric()
-    v1.summary.scalar('hits', accuracy)
-    fields['train_op'] = tf.group(fields['train_op'], update)
-    return fields
-
-
-def _update_in_a_hook() -> Any:
-    fields, accuracy, update = _training_with_metric()
-    v1.summary.scalar('hits', accuracy)
-    fields['training_hooks'] = [tf.estimator.LoggingTensorHook({'hits': update}, every_n_iter=1)]
-    return fields
-
-
-TrainMetricNeverUpdated.more_good = (_value_beside_its_update, _update_in_a_hook)
+def _is_constant(index: GraphIndex, op: Any) -> bool:
+    if len(op.inputs) < 2:
+        return False
+    source: Any = op.inputs[1].op
+    for _ in range(5):
+        if source.type == 'Const':
+            return True
+        if source.type not in ('Identity', 'Fill', 'Cast', 'Reshape') or not source.inputs:
+            return False
+        source = source.inputs[1 if source.type == 'Fill' else 0].op
+    return False
