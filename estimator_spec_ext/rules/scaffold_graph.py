@@ -106,7 +106,7 @@ class ScaffoldForeignGraph(Rule):
         for name, value in held:
             if graphs.as_op(value) is not None and facts.is_foreign(value):
                 yield self.finding(
-                    facts, f'scaffold has a {name} of another graph; expected the graph of the spec',
+                    facts, f"scaffold has a {name} of another graph; expected the spec's own",
                     field=f'scaffold.{name}', op=value,
                     hint='make the scaffold and its ops inside model_fn, anew at each call',
                     expected="the spec's graph", actual='another graph')
