@@ -14,7 +14,8 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _EXAMPLES = _PACKAGE + 'rules' + os.sep
 _SITE = os.path.dirname(os.path.dirname(os.path.abspath(tf.__file__))) + os.sep
 _LIBRARIES = tuple(_SITE + name + os.sep for name in (
-    'tensorflow', 'tensorflow_estimator', 'keras', 'tf_keras', 'absl', 'six', 'wrapt'))
+    'tensorflow', 'tensorflow_estimator', 'keras', 'tf_keras', 'tensorboard', 'absl', 'six',
+    'wrapt'))
 _DISTRIBUTE = os.sep.join(('', 'tensorflow', 'python', 'distribute', 'input_'))
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _ENTRY_POINTS = ('runpy.py', 'threading.py', 'contextlib.py', 'functools.py', 'unittest', 'copy.py',
