@@ -28,14 +28,16 @@ if TYPE_CHECKING:
     from estimator_spec_ext.rule import Rule
     from estimator_spec_ext.specs import StrictEstimatorSpec, replace
     from estimator_spec_ext.strict_fn import strict_model_fn
+    from estimator_spec_ext.tpu import StrictTPUEstimatorSpec
     from estimator_spec_ext.validate import validate_estimator_spec, validate_hooks
 
 __all__ = [
     'EstimatorSpecError', 'EstimatorSpecTypeError', 'Finding', 'HookElement', 'Report', 'Rule',
-    'Severity', 'StrictEstimatorSpec', 'Where', '__version__', 'create_estimator_spec',
-    'create_eval_estimator_spec', 'create_predict_estimator_spec', 'create_train_estimator_spec',
-    'default_export_outputs', 'explain', 'findings', 'hook_graph_elements', 'preflight', 'replace',
-    'rules', 'strict_model_fn', 'train_and_evaluate', 'validate_estimator_spec', 'validate_hooks',
+    'Severity', 'StrictEstimatorSpec', 'StrictTPUEstimatorSpec', 'Where', '__version__',
+    'create_estimator_spec', 'create_eval_estimator_spec', 'create_predict_estimator_spec',
+    'create_train_estimator_spec', 'default_export_outputs', 'explain', 'findings',
+    'hook_graph_elements', 'preflight', 'replace', 'rules', 'strict_model_fn', 'train_and_evaluate',
+    'validate_estimator_spec', 'validate_hooks',
 ]
 
 # The module that each name lives in.
@@ -48,6 +50,7 @@ _HOMES = {
     'Rule': 'rule',
     'Severity': 'diagnostics',
     'StrictEstimatorSpec': 'specs',
+    'StrictTPUEstimatorSpec': 'tpu',
     'Where': 'diagnostics',
     'create_estimator_spec': 'factories',
     'create_eval_estimator_spec': 'fixed_mode',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional
+from typing import Any, Callable, Iterable, Mapping, Optional
 
 from estimator_spec_ext import engine, export, facts
 from estimator_spec_ext.compat import EstimatorSpec, distribution, do_not_convert, graphs, tf
@@ -51,10 +51,10 @@ class StrictEstimatorSpec(EstimatorSpec):
                 suppress: Optional[Mapping[str, str]] = None) -> 'StrictEstimatorSpec':
         fields = dict(
             predictions=predictions, loss=loss, train_op=train_op,
-            eval_metric_ops=_own(eval_metric_ops), export_outputs=_own(export_outputs),
-            training_chief_hooks=_own(training_chief_hooks), training_hooks=_own(training_hooks),
-            scaffold=scaffold, evaluation_hooks=_own(evaluation_hooks),
-            prediction_hooks=_own(prediction_hooks))
+            eval_metric_ops=own(eval_metric_ops), export_outputs=own(export_outputs),
+            training_chief_hooks=own(training_chief_hooks), training_hooks=own(training_hooks),
+            scaffold=scaffold, evaluation_hooks=own(evaluation_hooks),
+            prediction_hooks=own(prediction_hooks))
         return build(cls, mode, fields, suppress=suppress)
 
     def _replace(self, **changes: Any) -> 'StrictEstimatorSpec':
@@ -64,7 +64,8 @@ class StrictEstimatorSpec(EstimatorSpec):
 
 def build(cls: Any, mode: Any, fields: dict[str, Any], *,
           suppress: Optional[Mapping[str, str]] = None,
-          context: facts.JobContext = facts.NO_CONTEXT) -> Any:
+          context: facts.JobContext = facts.NO_CONTEXT,
+          make_facts: Callable[..., facts.SpecFacts] = facts.SpecFacts) -> Any:
     """Checks the fields and builds a strict spec of class `cls` from them.
 
     Args:
@@ -73,6 +74,7 @@ def build(cls: Any, mode: Any, fields: dict[str, Any], *,
       fields: the other ten fields by name; the dict and its containers are the callee's.
       suppress: reasons by rule.
       context: what is known of the job.
+      make_facts: makes the facts of mode, fields and context.
 
     Returns:
       The spec.
@@ -83,18 +85,34 @@ def build(cls: Any, mode: Any, fields: dict[str, Any], *,
     if mode == 'infer':
         fields['export_outputs'] = export.complete_export_outputs(
             fields['export_outputs'], fields['predictions'])
-    spec_facts = facts.SpecFacts(mode, fields, context=context)
-    report = engine.check(spec_facts, suppress=suppress)
-    if not report.ok:
-        refusals = spec_facts.stock_refusals.values()
-        type_error = any(isinstance(error, TypeError) for error in refusals)
-        raise report.to_error(type_error=type_error)
-    engine.log_warnings(report)
+    refuse_or_log(make_facts(mode, fields, context=context), suppress=suppress)
     fields['loss'] = guarded_loss(fields['loss'], mode)
     return super(StrictEstimatorSpec, cls).__new__(cls, mode, **fields)
 
 
-def _own(value: Any) -> Any:
+def refuse_or_log(spec_facts: facts.SpecFacts, *, suppress: Optional[Mapping[str, str]],
+                  stages: tuple[str, ...] = engine.SPEC_STAGES,
+                  refusals: Iterable[Any] = ()) -> None:
+    """Runs the rules; raises when there are errors, and logs the warnings otherwise.
+
+    Args:
+      spec_facts: the facts of the spec that is being built.
+      suppress: reasons by rule.
+      stages: the stages of the rules to run.
+      refusals: what stock raises beside `spec_facts.stock_refusals`.
+
+    Raises:
+      EstimatorSpecError: when there are errors.
+    """
+    report = engine.check(spec_facts, suppress=suppress, stages=stages)
+    if not report.ok:
+        refused = [*spec_facts.stock_refusals.values(), *refusals]
+        type_error = any(isinstance(error, TypeError) for error in refused)
+        raise report.to_error(type_error=type_error)
+    engine.log_warnings(report)
+
+
+def own(value: Any) -> Any:
     """A container of our own with the caller's items: stock changes the ones that it gets."""
     if type(value) in (dict, list, tuple, set):
         return value.copy() if hasattr(value, 'copy') else value

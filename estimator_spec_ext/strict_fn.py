@@ -6,8 +6,8 @@ import functools
 import inspect
 from typing import Any, Callable, Mapping, Optional
 
-from estimator_spec_ext import engine, facts, specs
-from estimator_spec_ext.compat import EstimatorSpec, do_not_convert, tf
+from estimator_spec_ext import engine, facts, specs, tpu
+from estimator_spec_ext.compat import EstimatorSpec, TPUEstimatorSpec, do_not_convert, tf
 
 
 def strict_model_fn(model_fn: Optional[Callable[..., Any]] = None, *,
@@ -73,15 +73,17 @@ def context_of(config: Any) -> facts.JobContext:
 def make_strict(spec: Any, *, suppress: Optional[Mapping[str, str]] = None,
                 context: facts.JobContext = facts.NO_CONTEXT) -> Any:
     """A strict spec of any spec; what is no spec is handed on, for Estimator to refuse."""
-    if not isinstance(spec, EstimatorSpec):
+    for_tpu = isinstance(spec, TPUEstimatorSpec)
+    if not for_tpu and not isinstance(spec, EstimatorSpec):
         return spec
     fields = spec._asdict()
     mode = fields.pop('mode')
-    cls: Any = specs.StrictEstimatorSpec
+    cls: Any = tpu.StrictTPUEstimatorSpec if for_tpu else specs.StrictEstimatorSpec
     if isinstance(spec, cls):
         cls = type(spec)
         # What the constructor was told to suppress is suppressed here too.
         known = engine.reasons(tf.compat.v1.get_default_graph())
         reasons = {name: reason for name, (reason, matched) in known.items() if matched}
         suppress = {**reasons, **suppress} if isinstance(suppress, Mapping) else suppress or reasons
-    return specs.build(cls, mode, fields, suppress=suppress, context=context)
+    build = tpu.build if for_tpu else specs.build
+    return build(cls, mode, fields, suppress=suppress, context=context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Iterable, Mapping, Optional
 
-from estimator_spec_ext import engine, facts
+from estimator_spec_ext import engine, facts, tpu
 from estimator_spec_ext.compat import EstimatorSpec, TPUEstimatorSpec, do_not_convert, tf
 from estimator_spec_ext.diagnostics import Report
 from estimator_spec_ext.hooks import FIELDS_OF_MODE
@@ -18,7 +18,8 @@ def validate_estimator_spec(spec: Any, *, graph: Optional[tf.Graph] = None,
     """Checks any spec, stock or strict, and says what it found without raising.
 
     Args:
-      spec: a `tf.estimator.EstimatorSpec` or a subclass.
+      spec: a `tf.estimator.EstimatorSpec` or a subclass, or a `TPUEstimatorSpec`, whose functions
+        are then called, as they are to run it on a CPU.
       graph: its graph; None for the graph of its tensors.
       suppress: reasons by slug or code of a rule.
 
@@ -37,7 +38,7 @@ def validate_estimator_spec(spec: Any, *, graph: Optional[tf.Graph] = None,
     """
     if isinstance(spec, TPUEstimatorSpec):
         with _graph_or_default(graph or _graph_of_values(spec)):
-            spec = spec.as_estimator_spec()
+            return engine.check(tpu.called_facts(spec), suppress=suppress, strict_unused=True)
     if not isinstance(spec, EstimatorSpec):
         raise TypeError(f'expected a tf.estimator.EstimatorSpec, got {type(spec).__name__}')
     fields = spec._asdict()
