@@ -81,7 +81,8 @@ class LargeConstants(Rule):
     def bad() -> Any:
         """An embedding of 65 MiB as initial value."""
         numbers = np.arange(65 << 18, dtype=np.float32).reshape(-1, 64)
-        table = v1.get_variable('embedding', initializer=numbers, trainable=False)
+        table = v1.get_variable('embedding', trainable=False,
+                                initializer=tf.constant(numbers, name='numbers'))
         ids = v1.placeholder(tf.int64, [None], name='ids')
         return {'mode': 'infer', 'predictions': {'vector': tf.nn.embedding_lookup(table, ids)}}
 
