@@ -46,7 +46,7 @@ def _plain(path: str) -> str:
     return os.path.realpath(path)
 
 
-def _workers(facts: SpecFacts) -> int:
+def workers(facts: SpecFacts) -> int:
     """How many workers train, the chief included, as far as it is known; at least 1."""
     if facts.context.num_workers is not None:
         return facts.context.num_workers
@@ -101,10 +101,10 @@ class SaverOnEveryWorker(Rule):
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for place, hook in _savers(facts):
-            if not _on_every_worker(place) or _workers(facts) < 2 or _is_of_one_task(hook):
+            if not _on_every_worker(place) or workers(facts) < 2 or _is_of_one_task(hook):
                 continue
             yield self.finding(
-                facts, f'{place} ({class_name(hook)}) saves on each of {_workers(facts)} workers; '
+                facts, f'{place} ({class_name(hook)}) saves on each of {workers(facts)} workers; '
                        'expected the chief alone', field=place,
                 hint='move it to training_chief_hooks', expected='training_chief_hooks',
                 actual=place.split('[')[0])
@@ -281,10 +281,10 @@ class WriterOnEveryWorker(Rule):
             if not isinstance(hook, _WRITERS) or not _on_every_worker(place):
                 continue
             directory = _directory(hook, '_output_dir', '_output_file')
-            if directory is None or _workers(facts) < 2 or _is_of_one_task(hook):
+            if directory is None or workers(facts) < 2 or _is_of_one_task(hook):
                 continue
             yield self.finding(
-                facts, f'{place} ({class_name(hook)}) writes on each of {_workers(facts)} workers; '
+                facts, f'{place} ({class_name(hook)}) writes on each of {workers(facts)} workers; '
                        'expected the chief alone', field=place,
                 hint='move it to training_chief_hooks', expected='training_chief_hooks',
                 actual=place.split('[')[0])
