@@ -66,6 +66,11 @@ class Crash:
     line: Optional[int]
 
 
+def plain_mode(mode: Any) -> Any:
+    """The mode as a plain str, which cannot answer in its own way when it is compared."""
+    return str.__str__(mode) if issubclass(type(mode), str) else mode
+
+
 class SpecFacts:
     """The facts of one spec.
 
@@ -84,13 +89,13 @@ class SpecFacts:
     def __init__(self, mode: Any, fields: Mapping[str, Any], *, graph: Optional[tf.Graph] = None,
                  context: JobContext = NO_CONTEXT,
                  site: Optional[tuple[Optional[str], Optional[int]]] = None) -> None:
-        self.mode = mode
+        self.mode = plain_mode(mode)
         self.fields = {name: fields.get(name) for name in FIELDS}
         self.context = context
         self.role = context.role
         if graph is None and not tf.executing_eagerly():
             graph = v1.get_default_graph()
-        self.graph = graph
+        self.graph: Any = graph
         self.broken: set[str] = set()
         self.named: set[str] = set()
         self.crashes: list[Crash] = []
@@ -109,22 +114,22 @@ class SpecFacts:
     @property
     def mode_text(self) -> Optional[str]:
         """The mode when it is a string."""
-        return self.mode if isinstance(self.mode, str) else None
+        return self.mode if type(self.mode) is str else None
 
     @property
     def is_train(self) -> bool:
         """Whether the mode is TRAIN."""
-        return self.mode == 'train'
+        return self.mode_text == 'train'
 
     @property
     def is_eval(self) -> bool:
         """Whether the mode is EVAL."""
-        return self.mode == 'eval'
+        return self.mode_text == 'eval'
 
     @property
     def is_predict(self) -> bool:
         """Whether the mode is PREDICT."""
-        return self.mode == 'infer'
+        return self.mode_text == 'infer'
 
     # Places.
 

@@ -9,7 +9,6 @@ import os
 import warnings
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-warnings.filterwarnings('ignore', message='.*tf.layers')
 
 import tensorflow as tf
 
@@ -41,4 +40,5 @@ def main():
 
 if __name__ == '__main__':
     tf1.logging.set_verbosity(tf1.logging.ERROR)
+    warnings.filterwarnings('ignore', message='.*tf.layers')
     main()

@@ -8,13 +8,14 @@ import tensorflow as tf
 from tensorflow.python.framework import function as _function
 from tensorflow.python.ops import control_flow_util as _control_flow_util
 
+# Classes are compared by type(value): isinstance also asks value.__class__, which may be anything.
 _CORE_TENSOR = tf.__internal__.types.Tensor
 _REF_DTYPE_OFFSET = 100
 
 
 def is_tensor(value: Any) -> bool:
     """True for what stock calls a tensor: `tf.Tensor` and variables, not sparse or ragged ones."""
-    return isinstance(value, (tf.Tensor, _CORE_TENSOR))
+    return issubclass(type(value), (tf.Tensor, _CORE_TENSOR))
 
 
 def is_tensor_type(kind: type) -> bool:
@@ -24,24 +25,24 @@ def is_tensor_type(kind: type) -> bool:
 
 def is_composite(value: Any) -> bool:
     """True for SparseTensor, RaggedTensor and their like."""
-    return (isinstance(value, tf.__internal__.CompositeTensor)
-            and not isinstance(value, tf.Variable))
+    return (issubclass(type(value), tf.__internal__.CompositeTensor)
+            and not issubclass(type(value), tf.Variable))
 
 
 def is_variable(value: Any) -> bool:
     """True for reference, resource and distributed variables."""
-    return isinstance(value, tf.Variable)
+    return issubclass(type(value), tf.Variable)
 
 
-def as_op(value: Any) -> Optional[tf.Operation]:
+def as_op(value: Any) -> Any:
     """The `tf.Operation` behind a tensor, an op or a variable; None when there is none."""
-    if isinstance(value, tf.Operation):
+    if issubclass(type(value), tf.Operation):
         return value
     try:
         op = value.op
     except Exception:  # noqa: BLE001 - eager tensors and distributed variables raise here
         return None
-    return op if isinstance(op, tf.Operation) else None
+    return op if issubclass(type(op), tf.Operation) else None
 
 
 def graph_of(value: Any) -> Optional[tf.Graph]:
@@ -50,7 +51,7 @@ def graph_of(value: Any) -> Optional[tf.Graph]:
         graph = value.graph
     except Exception:  # noqa: BLE001 - eager tensors raise here
         return None
-    return graph if isinstance(graph, tf.Graph) else None
+    return graph if issubclass(type(graph), tf.Graph) else None
 
 
 def is_ref_dtype(dtype: tf.DType) -> bool:

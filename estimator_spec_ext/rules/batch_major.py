@@ -252,8 +252,8 @@ class PredictionLengthsDiffer(Rule):
         # What follows inputs of any batch size and has a fixed length is another mistake.
         fixed = [output for output in fixed
                  if not sources & index.data_ancestors([output.tensor])]
-        batch = next((output for output in outputs if _follows_any_batch(output.tensor)
-                      and sources & index.data_ancestors([output.tensor])), None)
+        batch: Any = next((output for output in outputs if _follows_any_batch(output.tensor)
+                           and sources & index.data_ancestors([output.tensor])), None)
         if batch is not None:
             wrong = fixed
         elif fixed:

@@ -156,7 +156,7 @@ def _statistics(facts: SpecFacts, info: VariableInfo, update: Any) -> list[Any]:
     step_ops = facts.step_ops
     found: list[Any] = []
     stack = [tensor for tensor in update.inputs if tensor.dtype.base_dtype.is_floating]
-    seen = set()
+    seen: set[Any] = set()
     while stack and len(seen) < _MAX_WALK:
         tensor = stack.pop()
         op = tensor.op

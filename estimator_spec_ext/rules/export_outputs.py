@@ -181,7 +181,7 @@ def _list_in_train() -> Any:
             'train_op': v1.train.GradientDescentOptimizer(.1).minimize(loss, step)}
 
 
-class _OwnOutput(outputs_lib.PredictOutput):
+class _OwnOutput(outputs_lib.PredictOutput):  # type: ignore[name-defined]
     """A PredictOutput of the author's own kind."""
 
 

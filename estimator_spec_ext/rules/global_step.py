@@ -160,9 +160,11 @@ def _hint(counter: Optional[VariableInfo]) -> str:
 def _certain_writes(facts: SpecFacts, handle: Any, certain: set[Any]) -> list[Any]:
     """The ops that write `handle` in every step, those that assign the same value but once."""
     writes: dict[Any, Any] = {}
+    info = facts.index.variable(handle)
+    updates = facts.updated.get(info, ()) if info is not None else ()
     for op in facts.index.writes.get(handle, ()):
         # Cond and while of TensorFlow 2 are calls; what they do is no certain write.
-        if op not in certain or op not in facts.updated[facts.index.variable(handle)]:
+        if op not in certain or op not in updates:
             continue
         if op.type in ('If', 'StatelessIf', 'Case', 'StatelessCase', 'While', 'StatelessWhile'):
             continue

@@ -145,7 +145,7 @@ def _has(tensor: Any, test: Any) -> bool:
 
 def _probability(log: Any) -> Optional[Any]:
     """The softmax or sigmoid whose output, or 1 minus it, a logarithm takes without a guard."""
-    stack, seen = [log.inputs[0].op], set()
+    stack, seen = [log.inputs[0].op], {log}
     while stack and len(seen) < 20:
         op = stack.pop()
         seen.add(op)

@@ -182,7 +182,7 @@ def _reason(output: Any) -> Optional[tuple[str, Any, str, str]]:
     return None
 
 
-class _Ids(outputs_lib.ClassificationOutput):
+class _Ids(outputs_lib.ClassificationOutput):  # type: ignore[name-defined]
     """A classification by numbers, round the check in the constructor."""
 
     @property

@@ -18,7 +18,7 @@ _RESULTS = pathlib.Path(__file__).with_name('results.json')
 
 def pytest_addoption(parser):
     parser.addoption('--write-results', action='store_true',
-                     help='write tests/thirdparty/results.json, from which the README table is made')
+                     help='write results.json, from which the table in README.md is made')
 
 
 @pytest.fixture

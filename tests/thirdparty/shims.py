@@ -1,4 +1,4 @@
-"""Puts back a few names that these packages import and that Python 3.11 or TensorFlow 2.15 moved."""
+"""Puts back names that these packages import and that Python 3.11 or TensorFlow 2.15 moved."""
 
 from __future__ import annotations
 

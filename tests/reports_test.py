@@ -1,0 +1,79 @@
+"""The formats of a report: text is tested with the rules, JSON, SARIF and HTML here."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+
+import pytest
+
+from estimator_spec_ext.diagnostics import Finding, Report, Severity, Suppressed, Where
+
+pytestmark = pytest.mark.once
+
+FINDING = Finding(
+    code='ESX201', slug='loss-not-scalar', severity=Severity.ERROR,
+    message='loss has shape (?, 1); expected () or (1,)', hint='reduce it: tf.reduce_mean(a < b)',
+    where=Where(mode='train', field='loss', op='Square', file=__file__, line=3),
+    expected='() or (1,)', actual='(?, 1)', path=tuple(f'op{i}' for i in range(12)))
+WARNING = Finding(
+    code='ESX302', slug='global-step-advanced-twice', severity=Severity.WARNING,
+    message='twice', where=Where(mode=None))
+REPORT = Report(findings=(FINDING, WARNING), suppressed=(Suppressed(WARNING, 'both count'),),
+                rules_run=('loss-not-scalar',), depth='graph', notes=('EVAL was not reached',))
+
+
+def test_json_holds_all_and_is_stable():
+    document = json.loads(REPORT.to_json())
+    assert document['ok'] is False
+    assert document['depth'] == 'graph'
+    first = document['findings'][0]
+    assert (first['slug'], first['severity'], first['where']['line']) == (
+        'loss-not-scalar', 'error', 3)
+    assert document['suppressed'][0]['reason'] == 'both count'
+    assert REPORT.to_json() == REPORT.to_json()
+
+
+def test_sarif_points_to_the_rule_and_the_line():
+    log = json.loads(REPORT.to_sarif())
+    assert log['version'] == '2.1.0'
+    run = log['runs'][0]
+    rules = run['tool']['driver']['rules']
+    result = run['results'][0]
+    assert rules[result['ruleIndex']]['id'] == result['ruleId'] == 'ESX201'
+    assert result['level'] == 'error'
+    assert result['locations'][0]['physicalLocation']['region'] == {'startLine': 3}
+    assert result['message']['text'].endswith('Fix: reduce it: tf.reduce_mean(a < b)')
+    assert run['results'][-1]['suppressions'] == [
+        {'kind': 'inSource', 'justification': 'both count'}]
+
+
+class _Tags(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        if tag != 'meta':
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_html_is_one_well_formed_page_that_escapes_what_it_shows():
+    page = REPORT.to_html()
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert {'script', 'link', 'img'}.isdisjoint(tags.seen)
+    assert 'tf.reduce_mean(a &lt; b)' in page
+    assert '<b>   3  from __future__ import annotations</b>' in page
+    assert '4 more' in page and 'EVAL was not reached' in page
+
+
+def test_an_empty_report_reads_well():
+    assert Report().to_text() == 'estimator_spec_ext: no findings\n'
+    assert json.loads(Report().to_sarif())['runs'][0]['results'] == []
+    assert 'no findings' in Report().to_html()

@@ -1,0 +1,78 @@
+"""Fills the blocks of README.md from what the project really prints: tools/readme.py [--check].
+
+A block stands between `<!-- begin:NAME -->` and `<!-- end:NAME -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_README = _ROOT / 'README.md'
+
+
+def _model_fn() -> str:
+    source = (_ROOT / 'examples' / 'first_report.py').read_text()
+    body = re.search(r'^def model_fn.*?(?=^def input_fn)', source, re.MULTILINE | re.DOTALL)
+    return f'```python\n{body.group(0).strip()}\n```'
+
+
+def _report() -> str:
+    done = subprocess.run([sys.executable, 'examples/first_report.py'], cwd=_ROOT, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    return f'```text\n{done.stdout.strip()}\n```'
+
+
+def _thirdparty() -> str:
+    results = json.loads((_ROOT / 'tests' / 'thirdparty' / 'results.json').read_text())
+    packages: dict[str, list[dict]] = {}
+    for row in results:
+        packages.setdefault(row['package'], []).append(row)
+    rows = ['| package | estimators | modes | specs checked | false errors | warnings |',
+            '| --- | --- | --- | --- | --- | --- |']
+    for package, items in packages.items():
+        names = ', '.join(item['estimator'] for item in items)
+        modes = ', '.join(items[0]['modes'])
+        specs = sum(item['specs'] for item in items)
+        errors = sum(item['errors'] for item in items)
+        warnings = '; '.join(sorted({why for item in items for why in item['why']})) or 'none'
+        rows.append(f'| {package} | {names} | {modes} | {specs} | {errors} | {warnings} |')
+    return '\n'.join(rows)
+
+
+_BLOCKS = {'model_fn': _model_fn, 'report': _report, 'thirdparty': _thirdparty}
+
+
+def fill(text: str) -> str:
+    """README's text with every block made anew."""
+    for name, make in _BLOCKS.items():
+        pattern = re.compile(rf'(<!-- begin:{name} -->\n).*?(<!-- end:{name} -->)', re.DOTALL)
+        if pattern.search(text):
+            made = make()
+            text = pattern.sub(lambda match, made=made: f'{match[1]}{made}\n{match[2]}', text)
+    return text
+
+
+def main() -> int:
+    """Writes README.md, or says with --check whether it is up to date."""
+    parser = argparse.ArgumentParser(description=inspect.getdoc(sys.modules[__name__]))
+    parser.add_argument('--check', action='store_true', help='write nothing')
+    arguments = parser.parse_args()
+    old = _README.read_text()
+    new = fill(old)
+    if arguments.check:
+        if new != old:
+            print('README.md is out of date; run: make readme', file=sys.stderr)
+        return int(new != old)
+    _README.write_text(new)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
