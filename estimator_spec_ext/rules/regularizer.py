@@ -150,18 +150,23 @@ def _norms(facts: SpecFacts) -> list[VariableInfo]:
 
 
 def _is_penalty(op: Any) -> bool:
-    """Whether an op leads to one number, and to no summary."""
-    seen, stack, number = {op}, [op], False
+    """Whether an op leads to one number and from there to nothing but numbers, and no summary."""
+    if op.type != 'L2Loss':
+        op = next((consumer for consumer in op.outputs[0].consumers()
+                   if consumer.type in ('Sum', 'Mean')), op)
+    seen, stack = {op}, [op]
     while stack and len(seen) < _MAX_WALK:
-        for tensor in stack.pop().outputs:
-            number = number or tensor.shape.rank == 0
+        last = stack.pop()
+        if any(word in last.type for word in _SHOWING):
+            return False
+        if any(tensor.shape.rank != 0 for tensor in last.outputs):
+            return False
+        for tensor in last.outputs:
             for consumer in tensor.consumers():
-                if any(word in consumer.type for word in _SHOWING):
-                    return False
                 if consumer not in seen:
                     seen.add(consumer)
                     stack.append(consumer)
-    return number
+    return True
 
 
 def _in_keras(facts: SpecFacts) -> list[VariableInfo]:
@@ -258,6 +263,18 @@ def _good_summary() -> Any:
     return training.train_fields(loss, training.minimize(loss))
 
 
+def _good_distances() -> Any:
+    """Squares of weights in a distance that this mode does not need, as in k-means."""
+    features, labels = training.rows()
+    centers = v1.get_variable('centers', [2, 3])
+    distances = (tf.reduce_sum(tf.square(features), 1, keepdims=True)
+                 - 2. * tf.matmul(features, centers, transpose_b=True)
+                 + tf.reduce_sum(tf.square(centers), 1))
+    tf.reduce_mean(tf.reduce_min(distances, 1))
+    _, loss = training.regression((tf.matmul(features, centers, transpose_b=True), labels))
+    return training.train_fields(loss, training.minimize(loss))
+
+
 def _good_frozen_layer() -> Any:
     """The regularized weights are not trained."""
     features, labels = training.rows()
@@ -280,4 +297,5 @@ def _good_asked_twice() -> Any:
 RegularizerUnused.more_bad = (_bad_collection, _bad_by_hand, _bad_keras_not_added,
                                _bad_keras_activity)
 RegularizerUnused.more_good = (_good_collection, _good_only_minimised, _good_summary,
+                               _good_distances,
                                _good_frozen_layer, _good_asked_twice)
