@@ -13,32 +13,17 @@ from estimator_spec_ext import engine, registry
 from estimator_spec_ext.compat import checkpoints, export_internals, tf
 from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.diagnostics import Report, merge_reports
-from estimator_spec_ext.preflight import crashes, modes
+from estimator_spec_ext.preflight import modes
 from estimator_spec_ext.preflight.facts import Job, JobFacts, ModeFacts
-from estimator_spec_ext.preflight.limits import Limits
-from estimator_spec_ext.preflight.rehearsal import Rehearsal
-from estimator_spec_ext.preflight.scratch import Scratch
 
 DEPTHS = ('graph', 'run', 'serve')
-
-
-class PreflightInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a preflight.
-
-    Attributes:
-      report: what was found until then; its notes say what was not reached.
-    """
-
-    def __init__(self, report: Report) -> None:
-        super().__init__('preflight was interrupted')
-        self.report = report
+_NAMES = {'train': 'TRAIN', 'eval': 'EVAL', 'infer': 'PREDICT'}
 
 
 def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
               serving_input_receiver_fn: Optional[Callable[[], Any]] = None, depth: str = 'serve',
               suppress: Optional[Mapping[str, str]] = None, skip_hooks: Sequence[Any] = (),
-              progress: Optional[Callable[[str], None]] = None,
-              time_limit: float = 600.) -> Report:
+              progress: Optional[Callable[[str], None]] = None) -> Report:
     """Says what would go wrong in a job, before it runs.
 
     The arguments are those of `tf.estimator.train_and_evaluate`. Nothing of the user's model_dir is
@@ -56,7 +41,6 @@ def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
       suppress: reasons by slug or code of a rule.
       skip_hooks: hooks, or classes of hooks, that a rehearsal must leave out.
       progress: called with a line of text at each step.
-      time_limit: seconds for all rehearsals; what was not reached by then is in the report's notes.
 
     Returns:
       A `Report`; it does not raise for findings.
@@ -64,7 +48,6 @@ def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
     Raises:
       TypeError: when an argument is not what `train_and_evaluate` takes.
       ValueError: for an unknown depth, or a job with nothing to build.
-      PreflightInterrupted: (a KeyboardInterrupt) on Ctrl-C, with the report so far.
 
     Example:
       >>> def model_fn(features, labels, mode):
@@ -81,7 +64,7 @@ def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
     if depth not in DEPTHS:
         raise ValueError(f'depth must be one of {", ".join(map(repr, DEPTHS))}, got {depth!r}')
     with _random_states_kept(), _old_objects_set_aside():
-        return _Preflight(job, depth, suppress, tuple(skip_hooks), progress, time_limit).run()
+        return _Preflight(job, depth, suppress, tuple(skip_hooks), progress).run()
 
 
 def train_and_evaluate(estimator: Any, train_spec: Any, eval_spec: Any,
@@ -132,7 +115,7 @@ class _Preflight:
     """One preflight of one job."""
 
     def __init__(self, job: Job, depth: str, suppress: Any, skip_hooks: tuple[Any, ...],
-                 progress: Optional[Callable[[str], None]], time_limit: float) -> None:
+                 progress: Optional[Callable[[str], None]]) -> None:
         self._job = job
         self._depth = depth
         self._suppress = suppress
@@ -141,60 +124,26 @@ class _Preflight:
         self._say = progress or (lambda text: None)
         self._reports: list[Report] = []
         self._crashes: list[Any] = []
-        self._notes: list[str] = []
-        self._doing = ''
-        self._time_limit = time_limit
         self._facts: dict[str, Any] = {}
 
     def run(self) -> Report:
         """All stages up to the depth."""
         checkpoint = checkpoints.read_checkpoint(self._job.estimator.model_dir)
         builder = modes.Builder(self._job, self._reasons, checkpoint)
-        try:
-            self._stages(builder, checkpoint)
-        except KeyboardInterrupt:
-            self._notes.append(f'interrupted while {self._doing}; what follows was not reached')
-            raise PreflightInterrupted(self._finish(builder)) from None
-        return self._finish(builder)
-
-    def _stages(self, builder: modes.Builder,
-                checkpoint: Optional[checkpoints.Checkpoint]) -> None:
         builds = self._build(builder)
         job_facts = JobFacts(self._job, tuple(builds), checkpoint=checkpoint)
-        wrong = {finding.where.mode for finding in self._check(job_facts, ('modes',)).errors}
-        for facts in builds:
-            facts.refused = facts.mode in wrong
-        self._tell('looking for what outlives a graph')
+        self._check(job_facts, ('modes', 'config'))
         second = tuple(builder.again(builds))
         if second:
             self._check(JobFacts(self._job, (), second, checkpoint), ('modes',))
-        if self._depth != 'graph':
-            job_facts.seconds_per_step = self._rehearse(tuple(builds), checkpoint is not None)
-        self._check(job_facts, ('config',))
-
-    def _rehearse(self, builds: tuple[ModeFacts, ...], resumes: bool) -> Optional[float]:
-        """Runs what can be run; gives the seconds that a training step takes, if it was timed."""
-        scratch = Scratch(self._job.estimator, self._skip_hooks, resumes=resumes)
-        try:
-            limits = Limits(self._time_limit)
-            rehearsal = Rehearsal(self._job, builds, scratch, limits, self._tell)
-            facts = rehearsal.run()
-            self._notes.extend(rehearsal.notes)
-            self._check(facts, ('run',))
-        finally:
-            scratch.remove()
-        train = facts.rehearsed.get('train')
-        times = train.recorder.step_seconds if train and train.recorder else []
-        return min(times[1:], default=None)
-
-    def _tell(self, text: str) -> None:
-        self._doing = text
-        self._say(text)
+        self._crashes.extend(builder.rule_crashes)
+        return self._finish({**builder.code_suppressions, **self._reasons},
+                            builder.used_suppressions)
 
     def _build(self, builder: modes.Builder) -> list[ModeFacts]:
         builds = []
         for mode, build in builder.steps():
-            self._tell(f'building {crashes.MODE_NAMES[mode]}')
+            self._say(f'building {_NAMES[mode]}')
             facts = build()
             self._reports.append(facts.report)
             builds.append(facts)
@@ -203,26 +152,22 @@ class _Preflight:
                 'seconds': round(facts.seconds, 3), 'built': facts.complete})
         return builds
 
-    def _check(self, facts: Any, stages: tuple[str, ...]) -> Report:
-        report = engine.check(facts, suppress=self._reasons, stages=stages)
-        self._reports.append(report)
+    def _check(self, facts: Any, stages: tuple[str, ...]) -> None:
+        self._reports.append(engine.check(facts, suppress=self._reasons, stages=stages))
         self._crashes.extend(facts.crashes)
-        return report
 
-    def _finish(self, builder: modes.Builder) -> Report:
-        reasons = {**builder.code_suppressions, **self._reasons}
+    def _finish(self, reasons: Mapping[str, str], matched: set[str]) -> Report:
         whole = merge_reports(self._reports, depth=self._depth)
-        used = builder.used_suppressions | {name for item in whole.suppressed
-                                            for name in (item.finding.slug, item.finding.code)}
+        used = matched | {name for item in whole.suppressed
+                          for name in (item.finding.slug, item.finding.code)}
         ran = set(whole.rules_run)
         tool = JobFacts(self._job, ())
-        tool.crashes = [*builder.rule_crashes, *self._crashes]
+        tool.crashes = list(self._crashes)
         tool.unused_suppressions = sorted(
             name for name in reasons
             if name not in used and getattr(registry.find(name), 'slug', None) in ran)
         told = engine.check(tool, suppress=self._suppress, stages=('tool',))
-        rest = Report(facts=self._facts, notes=tuple(self._notes))
-        return merge_reports([*self._reports, told, rest], depth=self._depth)
+        return merge_reports([*self._reports, told, Report(facts=self._facts)], depth=self._depth)
 
 
 @contextlib.contextmanager

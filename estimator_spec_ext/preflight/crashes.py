@@ -30,8 +30,6 @@ REMOVED = 'estimator removed'
 UNSUPPORTED = 'not implemented'
 OTHER = 'other'
 
-MODE_NAMES = {'train': 'TRAIN', 'eval': 'EVAL', 'infer': 'PREDICT'}
-
 _FOREIGN = re.compile(
     r'same graph|not an element of this graph|from a different graph|is out of scope|'
     r'must be from the default graph|not from the (?:current|default) graph|'

@@ -7,7 +7,7 @@ from typing import Any, Mapping, Optional
 
 from estimator_spec_ext import describe, registry
 from estimator_spec_ext.compat import checkpoints, frames, graphs
-from estimator_spec_ext.diagnostics import Report, Severity
+from estimator_spec_ext.diagnostics import Report
 from estimator_spec_ext.facts import Crash as RuleCrash
 
 TRAIN, EVAL, PREDICT = 'train', 'eval', 'infer'
@@ -67,8 +67,7 @@ class Placed:
     def place(self, value: Any = None) -> tuple[Optional[str], Optional[str], Optional[int]]:
         """Name of the op, file and line for a `Place`, an op, a tensor or a variable."""
         if isinstance(value, Place):
-            known = value if value.file is not None else self.site
-            return value.op_name, known.file, known.line
+            return value.op_name, value.file, value.line
         op = None
         if value is not None:
             if graphs.is_variable(value):
@@ -105,8 +104,6 @@ class ModeFacts(Placed):
       forwarded: keys of predictions that hand on a key of instances and are not exported.
       metrics: names of the results of EVAL.
       fills_itself: whether the scaffold has an init_fn, which may load variables from elsewhere.
-      divided_loss: the op that divides the loss by the number of replicas, beside the optimizer.
-      refused: whether a rule across modes has an error for this mode.
       opaque_hooks: whether hooks run that are not TensorFlow's own.
     """
 
@@ -132,14 +129,6 @@ class ModeFacts(Placed):
         self.forwarded: tuple[str, ...] = ()
         self.metrics: tuple[str, ...] = ()
         self.fills_itself = False
-        self.divided_loss: Any = None
-        self.refused = False
-
-    def told(self, *mistakes: str) -> bool:
-        """Whether a rule of the spec or of the graph has told one of these mistakes."""
-        return any(finding.severity is not Severity.INFO
-                   and mistakes_of(finding.slug).intersection(mistakes)
-                   for finding in self.report.findings)
 
     @property
     def complete(self) -> bool:
@@ -149,7 +138,7 @@ class ModeFacts(Placed):
     @property
     def failed(self) -> bool:
         """Whether running this mode makes no sense."""
-        return self.crash is not None or not self.report.ok or self.refused
+        return self.crash is not None or not self.report.ok
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -262,13 +251,8 @@ class SecondBuild:
     @staticmethod
     def mistakes(slug: str) -> frozenset[str]:
         """The mistakes that a rule covers."""
-        return mistakes_of(slug)
-
-
-def mistakes_of(slug: str) -> frozenset[str]:
-    """The mistakes that a rule covers."""
-    rule = registry.find(slug)
-    return frozenset(rule.mistakes if rule is not None else ())
+        rule = registry.find(slug)
+        return frozenset(rule.mistakes if rule is not None else ())
 
 
 def feature_texts(features: Any) -> dict[str, str]:

@@ -14,7 +14,7 @@ from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.diagnostics import Finding, Report, Severity, sorted_findings
 from estimator_spec_ext.errors import EstimatorSpecError
 from estimator_spec_ext.facts import JobContext, SpecFacts
-from estimator_spec_ext.preflight import cardinality, crashes, replicas, warm_start
+from estimator_spec_ext.preflight import cardinality, crashes, warm_start
 from estimator_spec_ext.preflight.facts import (
     EVAL,
     PREDICT,
@@ -165,8 +165,6 @@ class Builder:
     def _check_replica(self, facts: ModeFacts, tap: internals.Tap) -> None:
         """Rules read the spec of a replica in its own thread, before the replicas are combined."""
         if not facts.report.rules_run:  # the replicas run the same function: one is enough
-            if facts.mode == TRAIN:
-                facts.divided_loss = replicas.divided_loss(tap)
             facts.report = self._run_rules(
                 SpecFacts(facts.mode, tap.fields, context=self._context(tap, (), False),
                           site=tap.site), tap)
@@ -290,7 +288,7 @@ def _still_held(builds: list[ModeFacts]) -> list[int]:
 
 
 def _let_go(facts: ModeFacts) -> None:
-    facts.tap = facts.divided_loss = None
+    facts.tap = None
     if facts.crash is not None:
         facts.crash = dataclasses.replace(facts.crash, error=Exception(), details={})
     for name in ('saved', 'restored'):
