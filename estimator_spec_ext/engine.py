@@ -100,7 +100,7 @@ class _Run:
     def _reason_to_skip(self, rule: Rule) -> str:
         facts = self._facts
         known_mode = facts.mode_text in ('train', 'eval', 'infer')
-        if rule.stage not in ('stock', 'tool') and known_mode and facts.mode not in rule.modes:
+        if rule.stage not in ('stock', 'tool') and known_mode and facts.mode_text not in rule.modes:
             return 'not for this mode'
         if rule.stage == 'graph':
             if not known_mode:
@@ -156,7 +156,11 @@ def read_suppressions(suppress: Any) -> tuple[dict[str, str], list[tuple[str, st
                                  'from the name of a rule to the reason')]
     reasons: dict[str, str] = {}
     faults: list[tuple[str, str]] = []
-    for name, reason in suppress.items():
+    try:
+        items = list(suppress.items())
+    except Exception as error:  # noqa: BLE001 - a mapping of the user's
+        return {}, [('suppress', f'cannot be read: {describe.error_text(error)}')]
+    for name, reason in items:
         if not isinstance(name, str) or registry.find(name) is None:
             near = registry.nearest(name) if isinstance(name, str) else ()
             shown = name if isinstance(name, str) else f'a {type(name).__name__}'
@@ -218,7 +222,7 @@ def findings(graph: Optional[tf.Graph] = None) -> tuple[Finding, ...]:
 
 
 def _remember_reasons(graph: tf.Graph, suppress: Any, report: Report) -> None:
-    if suppress:
+    if suppress is not None:
         good, _ = read_suppressions(suppress)
         matched = {name for item in report.suppressed
                    for name in (item.finding.slug, item.finding.code)}

@@ -66,9 +66,9 @@ class Crash:
     line: Optional[int]
 
 
-def plain_mode(mode: Any) -> Any:
-    """The mode as a plain str, which cannot answer in its own way when it is compared."""
-    return str.__str__(mode) if issubclass(type(mode), str) else mode
+def mode_text(mode: Any) -> Optional[str]:
+    """The mode as a plain str, which cannot answer in its own way when it is compared, or None."""
+    return str.__str__(mode) if issubclass(type(mode), str) else None
 
 
 class SpecFacts:
@@ -89,7 +89,8 @@ class SpecFacts:
     def __init__(self, mode: Any, fields: Mapping[str, Any], *, graph: Optional[tf.Graph] = None,
                  context: JobContext = NO_CONTEXT,
                  site: Optional[tuple[Optional[str], Optional[int]]] = None) -> None:
-        self.mode = plain_mode(mode)
+        text = mode_text(mode)
+        self.mode = mode if text is None else text
         self.fields = {name: fields.get(name) for name in FIELDS}
         self.context = context
         self.role = context.role

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Callable, Iterable, Mapping, Optional
 
-from estimator_spec_ext import engine, export, facts
+from estimator_spec_ext import describe, engine, export, facts, registry
 from estimator_spec_ext.compat import EstimatorSpec, distribution, do_not_convert, graphs, tf
+from estimator_spec_ext.diagnostics import Report
 
 
 class StrictEstimatorSpec(EstimatorSpec):
@@ -52,9 +54,10 @@ class StrictEstimatorSpec(EstimatorSpec):
         fields = dict(
             predictions=predictions, loss=loss, train_op=train_op,
             eval_metric_ops=own(eval_metric_ops), export_outputs=own(export_outputs),
-            training_chief_hooks=own(training_chief_hooks), training_hooks=own(training_hooks),
-            scaffold=scaffold, evaluation_hooks=own(evaluation_hooks),
-            prediction_hooks=own(prediction_hooks))
+            training_chief_hooks=own_hooks(training_chief_hooks),
+            training_hooks=own_hooks(training_hooks), scaffold=scaffold,
+            evaluation_hooks=own_hooks(evaluation_hooks),
+            prediction_hooks=own_hooks(prediction_hooks))
         return build(cls, mode, fields, suppress=suppress)
 
     def _replace(self, **changes: Any) -> 'StrictEstimatorSpec':
@@ -82,12 +85,14 @@ def build(cls: Any, mode: Any, fields: dict[str, Any], *,
     Raises:
       EstimatorSpecError: when there are errors.
     """
-    if mode == 'infer':
-        fields['export_outputs'] = export.complete_export_outputs(
+    if facts.mode_text(mode) == 'infer':
+        fields['export_outputs'] = complete_export_outputs(
             fields['export_outputs'], fields['predictions'])
-    refuse_or_log(make_facts(mode, fields, context=context), suppress=suppress)
-    fields['loss'] = guarded_loss(fields['loss'], mode)
-    return super(StrictEstimatorSpec, cls).__new__(cls, mode, **fields)
+    spec_facts = make_facts(mode, fields, context=context)
+    refuse_or_log(spec_facts, suppress=suppress)
+    fields['loss'] = guarded_loss(fields['loss'], spec_facts.mode_text)
+    return construct(spec_facts, lambda: super(StrictEstimatorSpec, cls).__new__(
+        cls, mode, **fields))
 
 
 def refuse_or_log(spec_facts: facts.SpecFacts, *, suppress: Optional[Mapping[str, str]],
@@ -112,18 +117,72 @@ def refuse_or_log(spec_facts: facts.SpecFacts, *, suppress: Optional[Mapping[str
     engine.log_warnings(report)
 
 
+def construct(spec_facts: facts.SpecFacts, make: Callable[[], Any]) -> Any:
+    """Calls stock's constructor, when nothing is left that it should refuse.
+
+    Args:
+      spec_facts: the facts of the spec that is being built.
+      make: calls the constructor.
+
+    Returns:
+      What `make` returns.
+
+    Raises:
+      EstimatorSpecError: when stock raises all the same.
+    """
+    try:
+        return make()
+    except Exception as error:
+        # E.g. an object that answers stock's second question otherwise than its first.
+        rule = registry.find('stock-refuses')
+        assert rule is not None
+        found = rule.finding(
+            spec_facts, f'TensorFlow refuses the spec: {describe.error_text(error)}',
+            hint='pass what tf.estimator.EstimatorSpec takes')
+        raise Report(findings=(found,)).to_error(type_error=isinstance(error, TypeError)) from error
+
+
+def complete_export_outputs(export_outputs: Any, predictions: Any) -> Any:
+    """`export.complete_export_outputs`, where what cannot be read stays as it is."""
+    try:
+        return export.complete_export_outputs(export_outputs, predictions)
+    except Exception:  # noqa: BLE001 - the rules will name what is wrong with it
+        return export_outputs
+
+
 def own(value: Any) -> Any:
-    """A container of our own with the caller's items: stock changes the ones that it gets."""
-    if type(value) in (dict, list, tuple, set):
-        return value.copy() if hasattr(value, 'copy') else value
-    if isinstance(value, dict):
+    """A dict of our own with the caller's items: stock changes the one that it gets."""
+    try:
+        if not isinstance(value, dict):
+            return value
         try:
-            return type(value)(value)  # keeps an OrderedDict what it is
+            return copy.copy(value)  # keeps an OrderedDict what it is
         except Exception:  # noqa: BLE001 - a dict of the user's may take other arguments
             return dict(value)
-    if hasattr(value, '__next__'):
-        return tuple(value)  # an iterator can be read only once
-    return value
+    except Exception:  # noqa: BLE001 - what cannot be read is refused later, by name
+        return value
+
+
+def own_hooks(value: Any) -> Any:
+    """The caller's hooks, in a list of our own; an iterator is read, since it gives them once."""
+    if type(value) in (list, set):
+        return value.copy()
+    if not hasattr(type(value), '__next__'):
+        return value
+    try:
+        return tuple(value)
+    except Exception as error:  # noqa: BLE001 - the iterator is the user's code
+        return UnreadableHooks(error)
+
+
+class UnreadableHooks:
+    """In the place of an iterator that raised: it raises again, so that stock refuses it."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __iter__(self) -> Any:
+        raise self._error
 
 
 def guarded_loss(loss: Any, mode: Any) -> Any:

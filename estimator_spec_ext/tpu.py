@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Optional
 
-from estimator_spec_ext import engine, export, facts, specs
+from estimator_spec_ext import engine, facts, specs
 from estimator_spec_ext.compat import TPUEstimatorSpec, do_not_convert, graphs, tf, v1
 from estimator_spec_ext.compat import tpu as compat_tpu
 from estimator_spec_ext.tpu_facts import CALL_FIELDS, Called, TPUFacts
@@ -117,10 +117,10 @@ def build(cls: Any, mode: Any, fields: dict[str, Any], *,
     Raises:
       EstimatorSpecError: when there are errors.
     """
-    fields = {**fields, **{name: specs.own(fields[name])
-                           for name in ('export_outputs', *_HOOK_FIELDS)}}
-    if mode == 'infer':
-        fields['export_outputs'] = export.complete_export_outputs(
+    fields = {**fields, 'export_outputs': specs.own(fields['export_outputs']),
+              **{name: specs.own_hooks(fields[name]) for name in _HOOK_FIELDS}}
+    if facts.mode_text(mode) == 'infer':
+        fields['export_outputs'] = specs.complete_export_outputs(
             fields['export_outputs'], fields['predictions'])
     stages: tuple[str, ...] = engine.SPEC_STAGES
     if not tf.executing_eagerly() and graphs.in_xla_rewrite(v1.get_default_graph()):
@@ -130,7 +130,8 @@ def build(cls: Any, mode: Any, fields: dict[str, Any], *,
     refusals = [compat_tpu.refusal(name, call) for name, call in tpu_facts.calls.items()
                 if call is not None]
     specs.refuse_or_log(tpu_facts, suppress=suppress, stages=stages, refusals=refusals)
-    spec = super(StrictTPUEstimatorSpec, cls).__new__(cls, mode, **fields)
+    spec = specs.construct(tpu_facts, lambda: super(StrictTPUEstimatorSpec, cls).__new__(
+        cls, mode, **fields))
     spec._suppress, spec._context = suppress, context
     return spec
 

@@ -84,7 +84,9 @@ def _graph_or_default(graph: Optional[tf.Graph]) -> Any:
 def _graph_of_values(spec: Any) -> Optional[tf.Graph]:
     """The graph of the first op or tensor among the fields."""
     from estimator_spec_ext.compat import graphs
-    for value in tf.nest.flatten([spec.loss, spec.train_op, spec.predictions]):
+    held = spec.predictions
+    values = list(held.values()) if isinstance(held, dict) else [held]
+    for value in [spec.loss, spec.train_op, *values]:
         graph = graphs.graph_of(value)
         if graph is not None:
             return graph

@@ -73,7 +73,9 @@ def test_tf1_layers_as_by_hand():
 
 
 @pytest.mark.parametrize('optimizer', [
-    lambda: tf.keras.optimizers.SGD(0.1), lambda: tf.keras.optimizers.legacy.SGD(0.1),
+    pytest.param(lambda: tf.keras.optimizers.SGD(0.1), marks=pytest.mark.xfail(
+        strict=False, reason='with Keras layers the Keras 2.11 optimizers end elsewhere')),
+    lambda: tf.keras.optimizers.legacy.SGD(0.1),
     lambda: v1.train.GradientDescentOptimizer(0.1)], ids=['keras', 'legacy', 'tf1'])
 def test_keras_layers_as_tf1_layers(optimizer):
     """The updates and losses of a Keras model, which no collection holds, do the same."""

@@ -3,7 +3,8 @@
 - TF1 (`tf.compat.v1.train.Optimizer`): made for graphs; `apply_gradients` takes the global step.
 - Legacy Keras (`tf.keras.optimizers.legacy`): counts in `iterations`, which may be the global step.
 - Keras (`tf.keras.optimizers`, since TensorFlow 2.11): made for `tf.function`. In a plain graph its
-  updates hang loose and unordered, and its variables belong to wherever it was constructed.
+  updates hang loose and unordered, and its variables belong to wherever it was constructed, its
+  counter among them.
 """
 
 from __future__ import annotations
@@ -223,12 +224,12 @@ def _count_in(optimizer: Any, step: Any) -> bool:
     if kind(optimizer) == LEGACY:
         if inner._iterations is None:
             inner.iterations = step
+            # The setter forgets it, and an object-based checkpoint would lose the count.
+            inner._track_trackable(step, 'iter', overwrite=True)
             return True
         return False
-    if getattr(inner, '_built', False) or not _can_count_in(step):
-        return False
-    inner.iterations = step
-    return True
+    # A Keras optimizer that was made here has its own counter in every mode, and so in checkpoints.
+    return False
 
 
 def _can_count_in(step: Any) -> bool:

@@ -31,6 +31,8 @@ def verdicts(mode: Any, fields: Mapping[str, Any]) -> dict[str, Exception]:
     Returns:
       The exception that stock raises, by field; fields that stock accepts are left out.
     """
+    if type(mode) is not str:
+        return {}  # a fault of its own; stock would compare it with its modes in vain
     judges: list[tuple[str, Callable[[], Any]]] = [
         ('train_op', lambda: _model_fn._validate_estimator_spec_train_op(
             fields.get('train_op'), mode)),
@@ -42,8 +44,8 @@ def verdicts(mode: Any, fields: Mapping[str, Any]) -> dict[str, Exception]:
         ('eval_metric_ops', lambda: _judge_metrics(fields.get('eval_metric_ops'))),
         ('scaffold', lambda: _judge_scaffold(fields.get('scaffold'))),
     ]
-    judges += [(name, lambda name=name: _model_fn._validate_estimator_spec_hooks(  # type: ignore
-        fields.get(name))) for name in HOOK_FIELDS]
+    judges += [(name, lambda name=name: _judge_hooks(fields.get(name)))  # type: ignore[misc]
+               for name in HOOK_FIELDS]
     refused = {}
     for field, judge in judges:
         try:
@@ -53,9 +55,16 @@ def verdicts(mode: Any, fields: Mapping[str, Any]) -> dict[str, Exception]:
     return refused
 
 
+def _judge_hooks(hooks: Any) -> None:
+    if graphs.is_tensor(hooks) or graphs.is_variable(hooks):
+        # Stock asks whether it is true, and a variable answers by adding an op.
+        raise TypeError('All hooks must be SessionRunHook instances')
+    _model_fn._validate_estimator_spec_hooks(hooks)
+
+
 def _judge_loss(loss: Any, mode: Any) -> None:
-    shape = getattr(loss, 'shape', None)
-    if isinstance(shape, tf.TensorShape) and shape.rank and shape.num_elements() in (None, 1):
+    shape = loss.shape if graphs.is_tensor(loss) else None
+    if shape is not None and shape.rank and shape.num_elements() in (None, 1):
         # Stock would accept and add a Reshape; the graph must stay as it is. Judge what is left.
         if loss.graph is not tf.compat.v1.get_default_graph() and not tf.executing_eagerly():
             raise ValueError(f'loss with "{loss.name}" must be from the default graph.')
@@ -99,6 +108,8 @@ def _judge_metrics(metrics: Any) -> None:
 
 
 def _judge_scaffold(scaffold: Any) -> None:
+    if graphs.is_tensor(scaffold) or graphs.is_variable(scaffold):
+        raise TypeError('scaffold must be tf.train.Scaffold')  # for the same reason
     if scaffold is not None:
         _model_fn._validate_scaffold(scaffold)
 

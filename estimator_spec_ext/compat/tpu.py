@@ -9,7 +9,8 @@ from tensorflow.python.tpu import tensor_tracer as _tensor_tracer
 from tensorflow.python.util import function_utils as _function_utils
 from tensorflow_estimator.python.estimator.tpu import tpu_estimator as _tpu_estimator
 
-TPUEstimatorSpec: Any = tf.compat.v1.estimator.tpu.TPUEstimatorSpec
+# The public alias would log a deprecation when the package is imported.
+TPUEstimatorSpec: Any = _tpu_estimator.TPUEstimatorSpec
 
 
 def refusal(field: str, call: Any) -> Optional[Exception]:

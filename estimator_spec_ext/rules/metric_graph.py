@@ -38,8 +38,8 @@ class MetricValueReadsInput(Rule):
     """The value of a metric reads the input instead of what its update has gathered.
 
     What it finds: in EVAL, a value that depends on the input pipeline, by its data or by a control
-    dependency. Where such a program works on endless data, or on more data than steps, at the price
-    of one batch more, it is a note: the update op given as value too, or a control dependency.
+    dependency. The update op given as value too is a note: with fewer steps than batches it works,
+    at the price of one batch more. So is a control dependency, unless the data come to an end.
 
     Why it matters: Estimator runs the update op for each batch, and the value once, after the last.
     A value that reads the input then asks for one more batch: at the end of the data the evaluation
@@ -73,28 +73,28 @@ class MetricValueReadsInput(Rule):
             source = next((op for op in sources if op in found), None)
             if source is None:
                 continue
-            works = self._gathers(index, tensors, found, index.ancestors(updates), source)
+            beside = source not in index.data_ancestors(tensors)
             field = describe.entry(metrics.FIELD, key)
-            ends = works and _ends(index, source)
             yield self.finding(
                 facts, f'the value of {field} reads the input: it needs one batch more at the end',
                 field=field, op=tensors[0],
-                hint=_BESIDE if source not in index.data_ancestors(tensors) else
+                hint=_BESIDE if beside else
                 'gather it over the batches, e.g. tf.compat.v1.metrics.mean(...), and pass what '
                 'that returns, (value, update_op)',
                 expected='a value of variables', actual=f"a value of op '{source.name}'",
-                severity=Severity.INFO if works and not ends else None,
+                severity=self._severity(index, tensors, index.ancestors(updates), source, beside),
                 path=index.path(tensors[0], source))
 
     @staticmethod
-    def _gathers(index: GraphIndex, tensors: list[Any], found: set[Any], run: set[Any],
-                 source: Any) -> bool:
-        """Whether the value is gathered over the batches, though it asks for one more."""
+    def _severity(index: GraphIndex, tensors: list[Any], run: set[Any], source: Any,
+                  beside: bool) -> Severity:
+        """Softer where the value is gathered over the batches, though it asks for one more."""
+        found = index.ancestors(tensors)
         own = [op for info in gathering(index, tensors) for op in adding(index, info)
                if op in found]
         if own:
-            return all(op in run for op in own)
-        return source not in index.data_ancestors(tensors)
+            return Severity.INFO if all(op in run for op in own) else Severity.WARNING
+        return Severity.INFO if beside and not _ends(index, source) else Severity.WARNING
 
     @staticmethod
     def bad() -> Any:
@@ -144,12 +144,6 @@ def _ends(index: GraphIndex, source: Any) -> bool:
     return False
 
 
-def _update_given_twice_at_the_end() -> Any:
-    """The data are two batches long."""
-    _, update = v1.metrics.mean(next_rows(repeat=False))
-    return _eval_fields(average=(update, update))
-
-
 def _value_behind_an_assertion() -> Any:
     """An assertion about the batch guards the value too."""
     rows = next_rows(repeat=False)
@@ -158,8 +152,8 @@ def _value_behind_an_assertion() -> Any:
 
 
 def _update_given_twice() -> Any:
-    """On endless data it works."""
-    _, update = v1.metrics.mean(next_rows())
+    """With fewer steps than batches it works."""
+    _, update = v1.metrics.mean(next_rows(repeat=False))
     return _eval_fields(average=(update, update))
 
 
@@ -170,7 +164,7 @@ def _constant_value() -> Any:
     return _eval_fields(rate=(rate, tf.no_op()))
 
 
-MetricValueReadsInput.more_bad = (_update_given_twice_at_the_end, _value_behind_an_assertion)
+MetricValueReadsInput.more_bad = (_value_behind_an_assertion,)
 MetricValueReadsInput.more_good = (_update_given_twice, _constant_value)
 
 
