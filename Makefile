@@ -20,7 +20,7 @@ export PYTHONNOUSERSITE := 1
 export PYTHON
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help venv readme demo test test-thirdparty lint bench rules-table clean
+.PHONY: help venv test-mistakes readme demo test test-thirdparty lint bench rules-table clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ test: venv  ## Run all tests twice: with TensorFlow 2 behaviour and with TF1 beh
 test-thirdparty:  ## Run the estimators of other packages through strict_model_fn
 	@sh tools/make_venv.sh "$(VENV)-thirdparty" requirements-thirdparty.txt
 	@ESE_THIRDPARTY=1 "$(VENV)-thirdparty/bin/python" -m pytest tests/thirdparty $(ARGS)
+
+test-mistakes: venv  ## Run programs with every class of mistake, and their correct twins
+	@ESE_MISTAKES=1 "$(RUN)" -m pytest tests/mistakes $(ARGS)
 
 readme: venv  ## Write the report and the tables of README.md anew
 	@"$(RUN)" tools/readme.py
