@@ -51,14 +51,15 @@ class ScaffoldSkipsInitializers(Rule):
     """The scaffold's own init ops leave out variables or tables.
 
     What it finds: in TRAIN and PREDICT, a Scaffold(local_init_op=...) that does not initialise
-    every local variable; in TRAIN also the lookup tables that the step uses, and a
+    every local variable and every lookup table that the step uses; in TRAIN also a
     Scaffold(init_op=...) without init_fn that does not initialise every global variable. What other
     ops assign to a variable counts. An op in the collection 'init_op' or 'local_init_op' is judged
     alike. In EVAL Estimator itself adds the default local initializers.
 
     Why it matters: an op that is given replaces TensorFlow's default, it is not added to it. The
-    session refuses to start ("Variables not initialized"), or the first step fails with "Table not
-    initialized". What init_op alone initialises is missing after a restart, which skips it.
+    session refuses to start ("Variables not initialized"), the first step fails with "Table not
+    initialized", or the first request to the exported model does. What init_op alone initialises is
+    missing after a restart, which skips it.
 
     Bad:
         scaffold = tf.compat.v1.train.Scaffold(local_init_op=load_vocabulary)
@@ -75,7 +76,7 @@ class ScaffoldSkipsInitializers(Rule):
     slug = 'scaffold-skips-initializers'
     severity = Severity.ERROR
     modes = (TRAIN, PREDICT)
-    mistakes = ('V9',)
+    mistakes = ('V9', 'X9')
     needs = ('scaffold',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
@@ -97,14 +98,15 @@ class ScaffoldSkipsInitializers(Rule):
         left = [info for info in self._variables(facts, v1.GraphKeys.LOCAL_VARIABLES)
                 if not writes_in(index, info, run)]
         later = {info.name for info in left if writes_in(index, info, at_start)}
-        tables = self._tables(facts, run, at_start) if facts.is_train else {}
+        tables = self._tables(facts, run, at_start)
         names = [info.name for info in left] + list(tables)
         if not names:
             return
         later.update(name for name, is_later in tables.items() if is_later)
         unsure = (given(facts, 'ready_op') != [] or len(later) == len(names)
                   or not left and (facts.opaque_hooks or _init_fn(facts))
-                  or facts.is_predict and not any(_is_used(facts, info) for info in left))
+                  or facts.is_predict and not tables
+                  and not any(_is_used(facts, info) for info in left))
         yield self._left_out(facts, 'local_init_op', local, names, unsure,
                              restart=len(later) == len(names))
 
@@ -229,6 +231,15 @@ def _table_by_init_op() -> Any:
         local_init_op=v1.local_variables_initializer())}
 
 
+def _table_when_served() -> Any:
+    """An export takes local_init_op for what a server runs at the start."""
+    words = v1.placeholder(tf.string, [None], name='words')
+    table = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(['a', 'b'], [1, 2]), -1, name='vocabulary')
+    return {'mode': 'infer', 'predictions': {'id': table.lookup(words)},
+            'scaffold': v1.train.Scaffold(local_init_op=tf.no_op(name='mine'))}
+
+
 def _init_op_for_all() -> Any:
     return _trained(lambda weight: v1.train.Scaffold(
         init_op=tf.group(v1.global_variables_initializer(), tf.no_op())))
@@ -281,7 +292,7 @@ def _table_by_a_hook() -> Any:
 
 ScaffoldSkipsInitializers.more_bad = (
     _init_op_for_some, _init_op_before_the_slots, _local_variable_left_out, _op_in_the_collection,
-    _table_by_init_op)
+    _table_by_init_op, _table_when_served)
 ScaffoldSkipsInitializers.more_good = (
     _init_op_for_all, _init_op_that_assigns, _init_fn_for_the_rest, _local_init_op_of_eval,
     _local_init_op_by_hand, _table_by_a_hook)
