@@ -34,11 +34,7 @@ demo: venv  ## Train, export and serve a digits classifier, then show a report o
 	@"$(RUN)" examples/many_faults.py
 
 test: venv  ## Run all tests twice: with TensorFlow 2 behaviour and with TF1 behaviour
-	@status=0; \
-	for tf1 in 0 1; do \
-	    ESE_TF1_BEHAVIOR=$$tf1 "$(RUN)" -m pytest $(ARGS) || status=1; \
-	done; \
-	exit $$status
+	@sh tools/test_both.sh "$(RUN)" $(ARGS)
 
 test-thirdparty:  ## Run the estimators of other packages through strict_model_fn
 	@sh tools/make_venv.sh "$(VENV)-thirdparty" requirements-thirdparty.txt
