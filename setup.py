@@ -54,6 +54,8 @@ setup(
     },
     entry_points={
         'console_scripts': ['estimator-preflight = estimator_spec_ext.cli:main'],
+        # Named as its module is, so that `-p estimator_spec_ext.pytest_plugin` is the same plugin.
+        'pytest11': ['estimator_spec_ext.pytest_plugin = estimator_spec_ext.pytest_plugin'],
     },
     classifiers=[
         'Development Status :: 3 - Alpha',

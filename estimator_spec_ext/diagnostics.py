@@ -206,8 +206,33 @@ class Report:
         from estimator_spec_ext.reports import html
         return html.render(self)
 
+    def write_summary(self, logdir: str, *, step: int = 0,
+                      name: str = 'estimator_spec_ext') -> None:
+        """Writes the report as text into a folder of logs, for TensorBoard's Text page.
+
+        Args:
+          logdir: the folder, e.g. the `model_dir` of an estimator; made when it is missing.
+          step: the global step to which the report belongs.
+          name: the name of the text in TensorBoard.
+
+        Raises:
+          tf.errors.OpError: when the folder cannot be written.
+
+        Example:
+          >>> import tempfile
+          >>> with tempfile.TemporaryDirectory() as logdir:
+          ...     Report().write_summary(logdir)
+        """
+        from estimator_spec_ext.reports import summary
+        summary.write(self, logdir, step=step, name=name)
+
     def __str__(self) -> str:
         return self.to_text()
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        from estimator_spec_ext.reports import html
+        return html.fragment(self)
 
 
 def sorted_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -11,7 +11,7 @@ from typing import Any, Iterator, Mapping, Optional
 
 from absl import logging
 
-from estimator_spec_ext import describe, registry
+from estimator_spec_ext import describe, plugins, registry
 from estimator_spec_ext.compat import do_not_convert, tf
 from estimator_spec_ext.diagnostics import (
     Finding,
@@ -22,6 +22,7 @@ from estimator_spec_ext.diagnostics import (
     sorted_findings,
 )
 from estimator_spec_ext.facts import Crash, SpecFacts
+from estimator_spec_ext.reports.text import count_text
 from estimator_spec_ext.rule import Rule
 
 SPEC_STAGES = ('spec', 'stock', 'graph', 'tool')
@@ -38,7 +39,7 @@ _MAX_LOGGED = 10_000
 
 
 def check(facts: Any, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_STAGES,
-          strict_unused: bool = False, family: str = 'ESX') -> Report:
+          strict_unused: bool = False, family: str = '') -> Report:
     """Runs all rules of `stages` over `facts`.
 
     Args:
@@ -46,8 +47,8 @@ def check(facts: Any, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_ST
       suppress: reason by slug or code, or None.
       stages: which stages, in this order.
       strict_unused: report suppressions that matched nothing as warnings, not as notes.
-      family: how the codes begin of the rules that run, beside those about the tool itself; the
-        findings of a part of the rules are not kept for `findings`.
+      family: how the codes begin of the rules that run, beside those about the tool itself, e.g.
+        'ESX6'; the findings of a part of the rules are not kept for `findings`.
 
     Returns:
       A `Report`. A rule that crashes becomes a finding; this function does not raise.
@@ -55,13 +56,19 @@ def check(facts: Any, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_ST
     run = _Run(facts, suppress)
     with _paused_gc():
         for stage in stages:
-            if stage == 'tool' and strict_unused:
-                facts.unused_suppressions = run.unused()
+            if stage == 'tool':
+                facts.plugin_faults = [*facts.plugin_faults,
+                                       *plugins.load(registry.RULES).faults]
+                if strict_unused:
+                    facts.unused_suppressions = run.unused()
             for rule in registry.rules_of_stage(stage):
                 if stage == 'tool' or rule.code.startswith(family):
                     run.rule(rule)
     report = run.report('graph' if 'graph' in stages else 'spec')
-    if facts.graph is not None and family == 'ESX':
+    if logging.vlog_is_on(1):
+        logging.vlog(1, 'estimator_spec_ext: %s: %d rules, %s', facts.mode_text or 'job',
+                     len(report.rules_run), count_text(report))
+    if facts.graph is not None and not family:
         remember(facts.graph, facts.replica[0], report.findings)
         _remember_reasons(facts.graph, suppress, report)
     return report

@@ -84,6 +84,7 @@ class SpecFacts:
       crashes: rules that raised, filled by the engine.
       unused_suppressions: filled by the engine before the 'tool' stage.
       suppression_faults: (name, what is wrong with it), filled by the engine.
+      plugin_faults: `plugins.PluginFault`s, filled by the engine before the 'tool' stage.
     """
 
     def __init__(self, mode: Any, fields: Mapping[str, Any], *, graph: Optional[tf.Graph] = None,
@@ -102,6 +103,7 @@ class SpecFacts:
         self.crashes: list[Crash] = []
         self.unused_suppressions: list[str] = []
         self.suppression_faults: list[tuple[str, str]] = []
+        self.plugin_faults: list[Any] = []
         # The line that builds the spec, unless the caller knows a better one.
         self._call_site = frames.call_site() if site is None else site
 

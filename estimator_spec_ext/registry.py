@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
-from typing import Optional
+from typing import Iterator, Optional
 
+from estimator_spec_ext import plugins
 from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import (
     batch_major,
@@ -136,11 +138,12 @@ RULES: tuple[Rule, ...] = (
     tool.RuleCrashed(),
     tool.UnusedSuppression(),
     tool.InvalidSuppression(),
+    tool.PluginBroken(),
 )
 
 
 def rules() -> tuple[Rule, ...]:
-    """All rules, in the order of their codes.
+    """All rules, those of other packages included, in the order of their codes.
 
     Returns:
       A tuple of `Rule`s with `code`, `slug`, `severity`, `stage`, `modes`, `mistakes`, `summary`.
@@ -154,7 +157,46 @@ def rules() -> tuple[Rule, ...]:
 
 @functools.cache
 def _sorted_rules() -> tuple[Rule, ...]:
-    return tuple(sorted(RULES, key=lambda rule: rule.code))
+    everything = (*RULES, *plugins.load(RULES).rules, *_added)
+    return tuple(sorted(everything, key=lambda rule: rule.code))
+
+
+# Rules that are being tested by their authors; see `added`.
+_added: tuple[Rule, ...] = ()
+
+
+@contextlib.contextmanager
+def added(*extra: Rule) -> Iterator[None]:
+    """Runs further rules inside a `with` block, as if a plugin had registered them.
+
+    Args:
+      *extra: the rules.
+
+    Yields:
+      Nothing.
+
+    Raises:
+      ValueError: when a plugin with such a rule would be left out.
+    """
+    known = list(rules())
+    for rule in extra:
+        fault = plugins.fault_of(rule, known)
+        if fault is not None:
+            raise ValueError(fault)
+        known.append(rule)
+    before = _added
+    _set_added((*before, *extra))
+    try:
+        yield
+    finally:
+        _set_added(before)
+
+
+def _set_added(extra: tuple[Rule, ...]) -> None:
+    global _added
+    _added = extra
+    _sorted_rules.cache_clear()
+    _by_name.cache_clear()
 
 
 def rules_of_stage(stage: str) -> tuple[Rule, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import re
 
 import pytest
 import tensorflow as tf
+from absl import logging
 
 import estimator_spec_ext as ese
 from estimator_spec_ext import engine, facts, registry
@@ -237,3 +239,23 @@ def test_the_same_input_gives_the_same_report(graph):
                 'training_hooks': [3, 'hook']}))
             texts.add((report.to_text(), report.to_json()))
     assert len(texts) == 1
+
+
+def test_a_right_spec_is_built_without_a_word_unless_asked(graph, capfd, caplog):
+    def build():
+        return ese.StrictEstimatorSpec(
+            'infer', predictions={'p': v1.placeholder(tf.float32, [None, 1])})
+
+    build()  # TensorFlow says once that its PredictOutput is old
+    capfd.readouterr()
+    before = logging.get_verbosity()
+    try:
+        build()
+        assert capfd.readouterr() == ('', '')
+        assert not caplog.records
+        logging.set_verbosity(1)
+        build()
+    finally:
+        logging.set_verbosity(before)
+    record, = caplog.records
+    assert re.fullmatch(r'estimator_spec_ext: infer: \d+ rules, no findings', record.getMessage())

@@ -63,6 +63,16 @@ def test_every_module_says_what_it_is(path):
         assert ast.get_docstring(tree), 'no docstring'
 
 
+@pytest.mark.parametrize('path', FILES, ids=_name)
+def test_the_command_line_alone_prints_and_the_rest_logs_through_absl(path):
+    if path.stem.startswith('cli') or path.parent.name.startswith('cli'):
+        return
+    calls = [f'{_name(path)}:{node.lineno}' for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.Call) and getattr(node.func, 'id', None) == 'print']
+    assert not calls
+    assert 'logging' not in {module for module, _ in _imports(path)}, 'use absl.logging'
+
+
 def test_every_rule_is_registered():
     defined = set()
     for module in pkgutil.iter_modules([str(PACKAGE / 'rules')]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import json
+import re
 
 import pytest
 
@@ -71,6 +72,30 @@ def test_html_is_one_well_formed_page_that_escapes_what_it_shows():
     assert 'tf.reduce_mean(a &lt; b)' in page
     assert '<b>   3  from __future__ import annotations</b>' in page
     assert '4 more' in page and 'EVAL was not reached' in page
+
+
+def test_a_notebook_shows_the_same_without_the_page_around_it():
+    shown = REPORT._repr_html_()
+    tags = _Tags()
+    tags.feed(shown)
+    assert tags.open == []
+    assert {'html', 'head', 'body', 'script', 'link'}.isdisjoint(tags.seen)
+    assert shown in REPORT.to_html()
+    style = shown.partition('<style>')[2].partition('</style>')[0]
+    rules = re.findall(r'([^{}]+)\{', style)
+    assert rules and all(rule.strip().startswith('.ese') for rule in rules)
+
+
+def test_tensorboard_shows_the_text(tmp_path):
+    import tensorflow as tf
+    REPORT.write_summary(str(tmp_path / 'logs'), step=7)
+    path, = (tmp_path / 'logs').iterdir()
+    events = tf.compat.v1.train.summary_iterator(str(path))
+    event, = [event for event in events if event.summary.value]
+    value, = event.summary.value
+    assert (event.step, value.tag, value.metadata.plugin_data.plugin_name) == (
+        7, 'estimator_spec_ext', 'text')
+    assert value.tensor.string_val[0].decode() == f'```text\n{REPORT.to_text()}```\n'
 
 
 def test_an_empty_report_reads_well():

@@ -58,6 +58,7 @@ class Placed:
         self.crashes: list[RuleCrash] = []
         self.unused_suppressions: list[str] = []
         self.suppression_faults: list[tuple[str, str]] = []
+        self.plugin_faults: list[Any] = []
 
     @property
     def mode_text(self) -> Optional[str]:

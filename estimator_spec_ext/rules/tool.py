@@ -1,4 +1,4 @@
-"""The tool itself: crashed rules, suppressions that are wrong or do nothing."""
+"""The tool itself: crashed rules, broken plugins, suppressions that are wrong or do nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Iterator
 from estimator_spec_ext.compat import tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import Crash, SpecFacts
+from estimator_spec_ext.plugins import PluginFault
 from estimator_spec_ext.rule import Rule
 
 
@@ -134,4 +135,51 @@ class InvalidSuppression(Rule):
     @staticmethod
     def good() -> Any:
         """No suppression."""
+        return _predict_fields()
+
+
+class PluginBroken(Rule):
+    """Rules of another package could not be loaded.
+
+    What it finds: an entry point of the group `estimator_spec_ext.rules` that cannot be imported,
+    that holds something else than rules, or whose code or slug another rule has already. None of
+    its rules ran.
+
+    Why it matters: whoever installed the package believes that its rules guard the model; they do
+    not. One broken package must stop neither the training nor the other rules.
+
+    Bad:
+        [project.entry-points."estimator_spec_ext.rules"]
+        acme = "acme_rulez:RULES"        # the module is called acme_rules
+
+    Good:
+        [project.entry-points."estimator_spec_ext.rules"]
+        acme = "acme_rules:RULES"
+
+    When to suppress: never; mend the package, or uninstall it.
+    """
+
+    code = 'ESX904'
+    slug = 'plugin-broken'
+    severity = Severity.WARNING
+    stage = 'tool'
+
+    def check(self, facts: SpecFacts) -> Iterator[Finding]:
+        for fault in facts.plugin_faults:
+            yield self.finding(
+                facts, f'the rules of {fault.name} are left out: {fault.text}',
+                hint='mend the package that has this entry point of estimator_spec_ext.rules, or '
+                     'uninstall it', actual=fault.text)
+
+    @staticmethod
+    def bad() -> Any:
+        """An entry point that names a module which is not there."""
+        facts = SpecFacts('infer', _predict_fields())
+        facts.plugin_faults.append(PluginFault(
+            'acme = acme_rulez:RULES', "ModuleNotFoundError: No module named 'acme_rulez'"))
+        return facts
+
+    @staticmethod
+    def good() -> Any:
+        """Every plugin is in order."""
         return _predict_fields()
