@@ -248,6 +248,7 @@ def test_a_right_spec_is_built_without_a_word_unless_asked(graph, capfd, caplog)
 
     build()  # TensorFlow says once that its PredictOutput is old
     capfd.readouterr()
+    caplog.clear()
     before = logging.get_verbosity()
     try:
         build()
