@@ -65,9 +65,10 @@ def is_sync_queue(op: tf.Operation) -> bool:
     return op.type.startswith('FIFOQueue') and op.get_attr('shared_name') == b'sync_token_q'
 
 
-def sync_queue(hook: Any) -> Any:
-    """The queue of tokens that a SyncReplicasHook fills, as an op; None before it is made."""
-    queue = getattr(getattr(hook, '_sync_optimizer', None), '_sync_token_queue', None)
+def sync_queue(holder: Any) -> Any:
+    """The queue of tokens of a SyncReplicasOptimizer or its hook, as an op; None before it is made.
+    """
+    queue = getattr(getattr(holder, '_sync_optimizer', holder), '_sync_token_queue', None)
     return getattr(getattr(queue, 'queue_ref', None), 'op', None)
 
 

@@ -79,7 +79,7 @@ def _idle_counters(facts: SpecFacts) -> list[VariableInfo]:
     for info in facts.index.variables:
         if info in facts.updated or info is step or not any(op in step_ops for op in info.handles):
             continue
-        if info.shape.rank == 0 and training.is_state(info) and _counts(info):
+        if info.shape.rank == 0 and _counts(info):
             found.append(info)
             if len(found) == _MAX_CANDIDATES:
                 break
@@ -181,6 +181,12 @@ def _bad_keras_schedule() -> Any:
     return _with_rate(schedule(_counter('iterations')))
 
 
+def _bad_local() -> Any:
+    """A local counter, which starts again with each session; nothing advances it either."""
+    done = v1.get_local_variable('steps_seen', [], tf.float32, tf.zeros_initializer())
+    return _with_rate(tf.cond(done < 100., lambda: .1 * done / 100., lambda: 10. / done))
+
+
 def _good_counted() -> Any:
     """A counter of its own that a step advances."""
     steps = _counter('steps')
@@ -219,6 +225,6 @@ def _good_no_rate() -> Any:
     return training.train_fields(loss, training.minimize(loss))
 
 
-ScheduleStandsStill.more_bad = (_bad_pieces, _bad_by_hand, _bad_keras_schedule)
+ScheduleStandsStill.more_bad = (_bad_pieces, _bad_by_hand, _bad_keras_schedule, _bad_local)
 ScheduleStandsStill.more_good = (_good_counted, _good_constants, _good_rate_variable, _good_hook,
                                  _good_no_rate)

@@ -60,7 +60,7 @@ class SyncReplicasHookMissing(Rule):
                 if distribution.sync_queue(hook) is queue]
         workers = facts.context.num_workers
         if not uses:
-            if not _is_filled(facts, queue):
+            if not _is_filled(facts, queue) and not _is_held(facts, queue):
                 yield self._finding(
                     facts, op, 'train_op waits for tokens of SyncReplicasOptimizer; no hook of it '
                     'is in training_hooks', certain=not facts.opaque_hooks)
@@ -100,9 +100,7 @@ def _hooks(facts: SpecFacts) -> list[tuple[Any, str]]:
     found = [(use.hook, use.base_field) for use in facts.active_hook_uses]
     found += [(hook, '') for hook in facts.context.extra_hooks]
     for hook, field in list(found):
-        for value in list(getattr(hook, '__dict__', {}).values()):
-            inner = value if isinstance(value, (list, tuple)) else (value,)
-            found += [(item, field) for item in inner]
+        found += [(value, field) for value in _held_by(hook)]
     return [(hook, field) for hook, field in found
             if isinstance(hook, distribution.SyncReplicasHook)]
 
@@ -115,6 +113,19 @@ def _is_filled(facts: SpecFacts, queue: Any) -> bool:
     run = [op for runner in runners for op in getattr(runner, 'enqueue_ops', None) or ()]
     running = facts.index.ancestors((*run, *facts.hook_ops))
     return any(op in running for op in fillers)
+
+
+def _held_by(hook: Any) -> Iterator[Any]:
+    """The values of a hook's attributes, lists taken apart."""
+    for value in list(getattr(hook, '__dict__', {}).values()):
+        yield from value if isinstance(value, (list, tuple)) else (value,)
+
+
+def _is_held(facts: SpecFacts, queue: Any) -> bool:
+    """Whether a hook of an unknown class holds the optimizer, and so may hand out the tokens."""
+    return any(isinstance(value, v1.train.SyncReplicasOptimizer)
+               and distribution.sync_queue(value) is queue
+               for hook in facts.opaque_hooks for value in _held_by(hook))
 
 
 def _is_other_worker(facts: SpecFacts) -> bool:
@@ -185,6 +196,15 @@ def _good_wrapped() -> Any:
     return {**fields, 'training_hooks': [training.UnknownHook(*fields['training_hooks'])]}
 
 
+def _good_own_hook() -> Any:
+    """A hook of another class holds the optimizer, and does by hand what its hook does."""
+    _, loss = training.regression()
+    optimizer = v1.train.SyncReplicasOptimizer(v1.train.GradientDescentOptimizer(.1), 2)
+    train_op = optimizer.minimize(loss, v1.train.get_global_step())
+    optimizer.ready_for_local_init_op.mark_used()
+    return training.train_fields(loss, train_op, training_hooks=[training.UnknownHook(optimizer)])
+
+
 def _good_queue_runner() -> Any:
     """As before there were hooks: the chief's queue runner is in the collection."""
     _, loss = training.regression()
@@ -203,4 +223,4 @@ SyncReplicasHookMissing.more_bad = (
     _bad_wrapped)
 SyncReplicasHookMissing.more_good = (
     _good_single_worker, _good_from_train_spec, _good_worker, _good_wrapped,
-    _good_queue_runner)
+    _good_own_hook, _good_queue_runner)

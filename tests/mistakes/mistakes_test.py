@@ -18,6 +18,9 @@ from tests.mistakes import (
     hooks,
     losses,
     metrics,
+    normalizers,
+    objectives,
+    optimizers,
     predictions,
     replicas,
     scaffolds,
@@ -26,14 +29,14 @@ from tests.mistakes import (
 from tests.mistakes.harness import case, describe, findings
 
 MODULES = (global_step, schedules, batch_norm, losses, gradients, predictions, exports, metrics,
-           hooks, scaffolds, replicas)
+           hooks, scaffolds, replicas, optimizers, normalizers, objectives)
 PROGRAMS = [(program, mode) for module in MODULES for program in module.PROGRAMS
             for mode in program.modes]
 CASES = [case(program, mode) for program, mode in PROGRAMS]
 BAD_CASES = [
     case(program, mode, marks=(pytest.mark.xfail(strict=True, reason=program.missed),)
          if program.missed else ())
-    for program, mode in PROGRAMS]
+    for program, mode in PROGRAMS if program.mistake]
 
 pytestmark = pytest.mark.filterwarnings('ignore:To make it possible to preserve tf.data options')
 
