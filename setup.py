@@ -36,7 +36,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.9',
     packages=find_packages(include=['estimator_spec_ext', 'estimator_spec_ext.*']),
-    package_data={'estimator_spec_ext': ['py.typed']},
+    package_data={'estimator_spec_ext': ['py.typed', 'reports/schema.json']},
     # Not zip-safe: type checkers look for py.typed on disk.
     zip_safe=False,
     # TensorFlow is an extra, because tensorflow and tensorflow-cpu own the same files: requiring

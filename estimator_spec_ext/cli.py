@@ -13,6 +13,7 @@ import sys
 import traceback
 from typing import Any, Optional, Sequence
 
+from estimator_spec_ext.preflight import command
 from estimator_spec_ext.version import __version__
 
 OK, FOUND, FAILED = 0, 1, 2
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar='VERB', dest='verb', required=True)
     for add_verb in (_add_rules, _add_explain):
         add_verb(verbs)
+    command.add_verbs(verbs, UsageError)
     return parser
 
 

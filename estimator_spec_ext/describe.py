@@ -10,7 +10,7 @@ from estimator_spec_ext.compat import graphs, tf
 _MAX_TEXT = 60
 # Where TensorFlow's messages go over to the repr of what they were given.
 _GIVEN = re.compile(r'[,.]? [gG]iven: ')
-_ADDRESS = re.compile(r'<[^<>]* at 0x[0-9a-f]+>')
+_ADDRESS = re.compile(r'<[^<>]*(?:<\w+>[^<>]*)* at 0x[0-9a-f]+>')
 
 
 def value(item: Any) -> str:

@@ -7,7 +7,7 @@ import gc
 import threading
 import traceback
 import weakref
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Iterator, Mapping, Optional, Union
 
 from absl import logging
 
@@ -39,7 +39,7 @@ _MAX_LOGGED = 10_000
 
 
 def check(facts: Any, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_STAGES,
-          strict_unused: bool = False, family: str = '') -> Report:
+          strict_unused: bool = False, family: Union[str, tuple[str, ...]] = '') -> Report:
     """Runs all rules of `stages` over `facts`.
 
     Args:

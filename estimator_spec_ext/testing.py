@@ -170,6 +170,7 @@ def _run_job(job: jobs.Job) -> Report:
     try:
         return api.preflight(
             job.estimator, job.train_spec, job.eval_spec, depth=job.depth, suppress=job.suppress,
+            time_limit=job.time_limit,
             serving_input_receiver_fn=job.serving_input_receiver_fn)
     finally:
         for name, value in before.items():

@@ -15,7 +15,6 @@ from typing import Any, Callable, Iterator, Optional
 
 import tensorflow as tf
 from tensorflow.python.eager import context as _context
-from tensorflow.python.summary.writer import writer_cache as _writer_cache
 from tensorflow_estimator.python.estimator import estimator as _estimator
 from tensorflow_estimator.python.estimator import model_fn as _model_fn
 
@@ -50,6 +49,7 @@ class Tap:
       scaffold: the scaffold of the session; None when the spec gave none.
       loss: the loss that the session fetches.
       session_hooks: the hooks of the session beyond those of the spec.
+      edit_spec: makes the spec that Estimator gets of that of model_fn; None for the same.
       attempts: every construction of a stock spec.
       model_fn: the function of the user.
       input_fn: the input function that was called last.
@@ -76,6 +76,7 @@ class Tap:
         self.on_graph = on_graph
         self.stop_after_model_fn = False
         self.given_labels: Optional[Callable[[], Any]] = None
+        self.edit_spec: Optional[Callable[[Any], Any]] = None
         self.attempts: list[SpecAttempt] = []
         self.model_fn: Any = None
         self.input_fn: Any = None
@@ -101,83 +102,69 @@ class SpecAttempt:
         self.site = site
 
 
+_recorders: list[list[SpecAttempt]] = []
+
+
 @contextlib.contextmanager
 def recorded_specs(attempts: list[SpecAttempt]) -> Iterator[None]:
     """Notes every construction of an `EstimatorSpec`, refused ones with their arguments.
 
     A model_fn that dies in the constructor leaves nothing else behind to tell its other faults by.
+    No lock is held inside: a rehearsal that hangs must not stop the next one.
     """
-    stock_class = _model_fn.EstimatorSpec
     with _LOCK:
-        stock_new = stock_class.__new__
-        signature = inspect.signature(stock_new)
+        if not _recorders:
+            _stock_new.append(_model_fn.EstimatorSpec.__new__)
+            _model_fn.EstimatorSpec.__new__ = _recording(_stock_new[-1])
+        _recorders.append(attempts)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            # By identity: two lists of attempts may be equal.
+            _recorders[:] = [item for item in _recorders if item is not attempts]
+            if not _recorders:
+                _model_fn.EstimatorSpec.__new__ = _stock_new.pop()
 
-        def recording(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            attempt = None
-            try:
-                bound = signature.bind(cls, *args, **kwargs)
-                bound.apply_defaults()
-                given = dict(list(bound.arguments.items())[1:])
-                metrics = given.get('eval_metric_ops')
-                if type(metrics) is dict:
-                    given['eval_metric_ops'] = dict(metrics)  # Estimator adds the loss to it
-                attempt = SpecAttempt(given.pop('mode'), given, frames.call_site())
+
+_stock_new: list[Any] = []
+
+
+def _recording(stock_new: Any) -> Any:
+    signature = inspect.signature(stock_new)
+
+    def recording(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        attempt = None
+        try:
+            bound = signature.bind(cls, *args, **kwargs)
+            bound.apply_defaults()
+            given = dict(list(bound.arguments.items())[1:])
+            if type(given.get('eval_metric_ops')) is dict:
+                given['eval_metric_ops'] = dict(given['eval_metric_ops'])  # Estimator adds the loss
+            attempt = SpecAttempt(given.pop('mode'), given, frames.call_site())
+            for attempts in list(_recorders):
                 attempts.append(attempt)
-            except TypeError:
-                pass  # stock's own complaint about the arguments follows
-            try:
-                spec = stock_new(cls, *args, **kwargs)
-            except Exception as error:
-                if attempt is not None:
-                    attempt.error = error
-                raise
+        except TypeError:
+            pass  # stock's own complaint about the arguments follows
+        try:
+            spec = stock_new(cls, *args, **kwargs)
+        except Exception as error:
             if attempt is not None:
-                attempt.spec = spec
-            return spec
+                attempt.error = error
+            raise
+        if attempt is not None:
+            attempt.spec = spec
+        return spec
 
-        stock_class.__new__ = _do_not_convert(recording)
-        try:
-            yield
-        finally:
-            stock_class.__new__ = stock_new
-
-
-@contextlib.contextmanager
-def redirected_writers(target: Callable[[str], Optional[str]]) -> Iterator[None]:
-    """Sends the summary writers that hooks open through TensorFlow's cache to another folder.
-
-    Args:
-      target: gives the new folder for a folder; None for one that may be written.
-    """
-    cache = _writer_cache.FileWriterCache
-    with _LOCK:
-        stock_get = cache.get
-        opened: set[str] = set()
-
-        def get(logdir: Any) -> Any:
-            other = target(str(logdir))
-            if other is None:
-                return stock_get(logdir)
-            opened.add(other)
-            return stock_get(other)
-
-        cache.get = staticmethod(get)
-        try:
-            yield
-        finally:
-            cache.get = staticmethod(stock_get)
-            for folder in opened:
-                writer = cache._cache.pop(folder, None)
-                if writer is not None:
-                    writer.close()
+    return _do_not_convert(recording)
 
 
-def _probe(estimator: Any, tap: Tap) -> Any:
+def probe(estimator: Any, tap: Tap) -> Any:
     """A copy of the estimator that notes what passes through it."""
-    probe = copy.copy(estimator)
-    tap.model_fn = inspect.unwrap(probe._model_fn)
-    call_input_fn, call_model_fn = probe._call_input_fn, probe._call_model_fn
-    features_from = probe._get_features_from_input_fn
+    copied = copy.copy(estimator)
+    tap.model_fn = inspect.unwrap(copied._model_fn)
+    call_input_fn, call_model_fn = copied._call_input_fn, copied._call_model_fn
+    features_from = copied._get_features_from_input_fn
 
     def tapped_input_fn(input_fn: Any, mode: Any, input_context: Any = None) -> Any:
         tap.stage = INPUT_FN
@@ -205,13 +192,12 @@ def _probe(estimator: Any, tap: Tap) -> Any:
         enter(features, labels)
         labels = swap(labels)
         spec = call_model_fn(features, labels, mode, config)
-        leave(spec)
-        return spec
+        return leave(spec)
 
-    probe._call_input_fn = tapped_input_fn
-    probe._get_features_from_input_fn = tapped_features
-    probe._call_model_fn = tapped_model_fn
-    return probe
+    copied._call_input_fn = tapped_input_fn
+    copied._get_features_from_input_fn = tapped_features
+    copied._call_model_fn = tapped_model_fn
+    return copied
 
 
 def _enter_model_fn(tap: Tap, features: Any, labels: Any) -> None:
@@ -221,7 +207,7 @@ def _enter_model_fn(tap: Tap, features: Any, labels: Any) -> None:
         tap.features, tap.labels = features, labels
 
 
-def _leave_model_fn(tap: Tap, spec: Any) -> None:
+def _leave_model_fn(tap: Tap, spec: Any) -> Any:
     if distribution.replica()[0] == 0:
         tap.spec = spec
         tap.fields, tap.site = _as_given(spec, tap.attempts)
@@ -232,6 +218,7 @@ def _leave_model_fn(tap: Tap, spec: Any) -> None:
         tap.session_hooks = list(tap.input_hooks)
         tap.on_graph(tap)
         raise Built
+    return spec if tap.edit_spec is None else tap.edit_spec(spec)
 
 
 def _as_given(spec: Any, attempts: list[SpecAttempt]) -> tuple[dict[str, Any], Any]:
@@ -264,7 +251,7 @@ def build_train(estimator: Any, input_fn: Any, tap: Tap, *, warm_start: Any = No
     Raises:
       Exception: whatever the user's functions, or Estimator, raise.
     """
-    probe = _probe(estimator, tap)
+    copied = probe(estimator, tap)
 
     def train_with_estimator_spec(spec: Any, worker_hooks: Any, *unused: Any) -> None:
         tap.stage = AFTER
@@ -280,15 +267,15 @@ def build_train(estimator: Any, input_fn: Any, tap: Tap, *, warm_start: Any = No
         tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.LOSSES, spec.loss)
         tap.on_graph(tap)
 
-    probe._train_with_estimator_spec = train_with_estimator_spec
+    copied._train_with_estimator_spec = train_with_estimator_spec
     strategy = train_strategy(estimator)
     with recorded_specs(tap.attempts), _context.graph_mode():
         if strategy is None:
-            probe._train_model_default(input_fn, [], [])
+            copied._train_model_default(input_fn, [], [])
         else:
-            if not getattr(probe._config, '_distribute_coordinator_mode', None):
-                strategy.configure(probe._config.session_config)
-            probe._actual_train_model_distributed(strategy, input_fn, [], [])
+            if not getattr(copied._config, '_distribute_coordinator_mode', None):
+                strategy.configure(copied._config.session_config)
+            copied._actual_train_model_distributed(strategy, input_fn, [], [])
 
 
 def build_eval(estimator: Any, input_fn: Any, tap: Tap, *, steps: Any = None, hooks: Any = (),
@@ -307,7 +294,7 @@ def build_eval(estimator: Any, input_fn: Any, tap: Tap, *, steps: Any = None, ho
     Raises:
       Exception: whatever the user's functions, or Estimator, raise.
     """
-    probe = _probe(estimator, tap)
+    copied = probe(estimator, tap)
 
     def evaluate_run(checkpoint_path: Any, scaffold: Any, update_op: Any, eval_dict: Any,
                      all_hooks: Any, output_dir: Any) -> None:
@@ -317,9 +304,9 @@ def build_eval(estimator: Any, input_fn: Any, tap: Tap, *, steps: Any = None, ho
         tap.session_hooks = [hook for hook in all_hooks if id(hook) not in own]
         tap.on_graph(tap)
 
-    probe._evaluate_run = evaluate_run
+    copied._evaluate_run = evaluate_run
     with recorded_specs(tap.attempts):
-        probe._actual_eval(input_fn, strategy=probe._eval_distribution, steps=steps,
+        copied._actual_eval(input_fn, strategy=copied._eval_distribution, steps=steps,
                            hooks=list(hooks),
                            checkpoint_path='a checkpoint of TRAIN' if has_checkpoint else None)
 
@@ -335,7 +322,7 @@ def build_export(estimator: Any, receiver_fn: Any, tap: Tap) -> None:
     Raises:
       Exception: whatever the user's functions, or Estimator, raise.
     """
-    probe = _probe(estimator, tap)
+    copied = probe(estimator, tap)
     tap.stop_after_model_fn = True
 
     def tapped_receiver_fn() -> Any:
@@ -346,7 +333,7 @@ def build_export(estimator: Any, receiver_fn: Any, tap: Tap) -> None:
 
     with recorded_specs(tap.attempts), _context.graph_mode(), contextlib.suppress(Built):
         mode = tf.estimator.ModeKeys.PREDICT
-        probe._add_meta_graph_for_mode(None, {mode: tapped_receiver_fn}, None, mode=mode)
+        copied._add_meta_graph_for_mode(None, {mode: tapped_receiver_fn}, None, mode=mode)
 
 
 def build_predict(estimator: Any, input_fn: Any, tap: Tap) -> None:
@@ -360,10 +347,15 @@ def build_predict(estimator: Any, input_fn: Any, tap: Tap) -> None:
     Raises:
       Exception: whatever the user's functions, or Estimator, raise.
     """
-    probe = _probe(estimator, tap)
+    copied = probe(estimator, tap)
     tap.stop_after_model_fn = True
     with recorded_specs(tap.attempts), contextlib.suppress(Built):
-        next(probe.predict(input_fn), None)
+        next(copied.predict(input_fn), None)
+
+
+def loss_is_scaled(graph: Any) -> bool:
+    """Whether a TF1 optimizer has divided a loss of this graph by the number of replicas."""
+    return bool(getattr(graph, '_is_loss_scaled_by_optimizer', False))
 
 
 def train_strategy(estimator: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import random
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
@@ -13,17 +14,37 @@ from estimator_spec_ext import engine, registry
 from estimator_spec_ext.compat import checkpoints, export_internals, tf
 from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.diagnostics import Report, merge_reports
-from estimator_spec_ext.preflight import modes
-from estimator_spec_ext.preflight.facts import Job, JobFacts, ModeFacts
+from estimator_spec_ext.preflight import crashes, modes
+from estimator_spec_ext.preflight.facts import EarlyFacts, Job, JobFacts, ModeFacts
+from estimator_spec_ext.preflight.limits import Limits
+from estimator_spec_ext.preflight.reader import Reader
+from estimator_spec_ext.preflight.rehearsal import Rehearsal
+from estimator_spec_ext.preflight.scratch import Scratch
+from estimator_spec_ext.preflight.serving import Serving
 
+# The rules that need no job.
+_EARLY = ('ESX142', 'ESX822')
+_CALLS = ('ESX821',)
 DEPTHS = ('graph', 'run', 'serve')
-_NAMES = {'train': 'TRAIN', 'eval': 'EVAL', 'infer': 'PREDICT'}
+
+
+class PreflightInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a preflight.
+
+    Attributes:
+      report: what was found until then; its notes say what was not reached.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__('preflight was interrupted')
+        self.report = report
 
 
 def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
               serving_input_receiver_fn: Optional[Callable[[], Any]] = None, depth: str = 'serve',
               suppress: Optional[Mapping[str, str]] = None, skip_hooks: Sequence[Any] = (),
-              progress: Optional[Callable[[str], None]] = None) -> Report:
+              progress: Optional[Callable[[str], None]] = None,
+              time_limit: float = 600.) -> Report:
     """Says what would go wrong in a job, before it runs.
 
     The arguments are those of `tf.estimator.train_and_evaluate`. Nothing of the user's model_dir is
@@ -41,6 +62,7 @@ def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
       suppress: reasons by slug or code of a rule.
       skip_hooks: hooks, or classes of hooks, that a rehearsal must leave out.
       progress: called with a line of text at each step.
+      time_limit: seconds for all rehearsals; what was not reached by then is in the report's notes.
 
     Returns:
       A `Report`; it does not raise for findings.
@@ -48,6 +70,7 @@ def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
     Raises:
       TypeError: when an argument is not what `train_and_evaluate` takes.
       ValueError: for an unknown depth, or a job with nothing to build.
+      PreflightInterrupted: (a KeyboardInterrupt) on Ctrl-C, with the report so far.
 
     Example:
       >>> def model_fn(features, labels, mode):
@@ -64,7 +87,7 @@ def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
     if depth not in DEPTHS:
         raise ValueError(f'depth must be one of {", ".join(map(repr, DEPTHS))}, got {depth!r}')
     with _random_states_kept(), _old_objects_set_aside():
-        return _Preflight(job, depth, suppress, tuple(skip_hooks), progress).run()
+        return _Preflight(job, depth, suppress, tuple(skip_hooks), progress, time_limit).run()
 
 
 def train_and_evaluate(estimator: Any, train_spec: Any, eval_spec: Any,
@@ -87,6 +110,37 @@ def train_and_evaluate(estimator: Any, train_spec: Any, eval_spec: Any,
     report.raise_for_errors()
     engine.log_warnings(report)
     return tf.estimator.train_and_evaluate(estimator, train_spec, eval_spec)
+
+
+def failed_before_job(error: BaseException, *, depth: str = 'graph') -> Report:
+    """The report on a builder or a script that raised before there was a job.
+
+    Args:
+      error: what it raised.
+      depth: how deep the check was meant to go.
+
+    Returns:
+      A `Report` with that one error.
+    """
+    facts = EarlyFacts(crashes.early(error))
+    return dataclasses.replace(engine.check(facts, stages=('modes',), family=_EARLY), depth=depth)
+
+
+def judge_calls(estimator: Any, calls: Mapping[str, int],
+                suppress: Optional[Mapping[str, str]]) -> Report:
+    """The report on how often a script called the methods of an estimator.
+
+    Args:
+      estimator: the estimator.
+      calls: numbers by name of the method.
+      suppress: reasons by rule.
+
+    Returns:
+      A `Report`.
+    """
+    facts = EarlyFacts(None, calls)
+    reasons, _ = engine.read_suppressions(suppress)
+    return engine.check(facts, suppress=reasons, stages=('config',), family=_CALLS)
 
 
 def _job(estimator: Any, train_spec: Any, eval_spec: Any, receiver_fn: Any) -> Job:
@@ -115,7 +169,7 @@ class _Preflight:
     """One preflight of one job."""
 
     def __init__(self, job: Job, depth: str, suppress: Any, skip_hooks: tuple[Any, ...],
-                 progress: Optional[Callable[[str], None]]) -> None:
+                 progress: Optional[Callable[[str], None]], time_limit: float) -> None:
         self._job = job
         self._depth = depth
         self._suppress = suppress
@@ -124,50 +178,102 @@ class _Preflight:
         self._say = progress or (lambda text: None)
         self._reports: list[Report] = []
         self._crashes: list[Any] = []
+        self._notes: list[str] = []
+        self._reader: Optional[Reader] = None
+        self._doing = ''
+        self._time_limit = time_limit
         self._facts: dict[str, Any] = {}
 
     def run(self) -> Report:
         """All stages up to the depth."""
         checkpoint = checkpoints.read_checkpoint(self._job.estimator.model_dir)
         builder = modes.Builder(self._job, self._reasons, checkpoint)
+        if self._depth == 'serve' and self._job.receiver_fns:
+            self._reader = Reader()
+        try:
+            self._stages(builder, checkpoint)
+        except KeyboardInterrupt:
+            self._notes.append(f'interrupted while {self._doing}; what follows was not reached')
+            raise PreflightInterrupted(self._finish(builder)) from None
+        finally:
+            if self._reader is not None:
+                self._reader.close()
+        return self._finish(builder)
+
+    def _stages(self, builder: modes.Builder,
+                checkpoint: Optional[checkpoints.Checkpoint]) -> None:
         builds = self._build(builder)
         job_facts = JobFacts(self._job, tuple(builds), checkpoint=checkpoint)
-        self._check(job_facts, ('modes', 'config'))
+        wrong = {finding.where.mode for finding in self._check(job_facts, ('modes',)).errors}
+        for facts in builds:
+            facts.refused = facts.mode in wrong
+        self._tell('looking for what outlives a graph')
         second = tuple(builder.again(builds))
         if second:
             self._check(JobFacts(self._job, (), second, checkpoint), ('modes',))
-        self._crashes.extend(builder.rule_crashes)
-        return self._finish({**builder.code_suppressions, **self._reasons},
-                            builder.used_suppressions)
+        if self._depth != 'graph':
+            job_facts.seconds_per_step = self._rehearse(tuple(builds), checkpoint is not None)
+        self._check(job_facts, ('config',))
+
+    def _rehearse(self, builds: tuple[ModeFacts, ...], resumes: bool) -> Optional[float]:
+        """Runs what can be run; gives the seconds that a training step takes, if it was timed."""
+        scratch = Scratch(self._job.estimator, self._skip_hooks, resumes=resumes)
+        try:
+            limits = Limits(self._time_limit)
+            rehearsal = Rehearsal(self._job, builds, scratch, limits, self._tell)
+            facts = rehearsal.run()
+            self._notes.extend(rehearsal.notes)
+            wrong = {finding.where.mode for finding in self._check(facts, ('run',)).errors}
+            if self._reader is not None:
+                for build in builds:
+                    build.refused |= build.mode in wrong
+                serving = Serving(self._job, builds, rehearsal, scratch, self._reader, limits,
+                                  self._tell)
+                served = serving.run()
+                self._notes.extend(serving.notes)
+                self._check(served, ('serve',))
+        finally:
+            scratch.remove()
+        train = facts.rehearsed.get('train')
+        times = train.recorder.step_seconds if train and train.recorder else []
+        return min(times[1:], default=None)
+
+    def _tell(self, text: str) -> None:
+        self._doing = text
+        self._say(text)
 
     def _build(self, builder: modes.Builder) -> list[ModeFacts]:
         builds = []
         for mode, build in builder.steps():
-            self._say(f'building {_NAMES[mode]}')
+            self._tell(f'building {crashes.MODE_NAMES[mode]}')
             facts = build()
             self._reports.append(facts.report)
             builds.append(facts)
             self._facts.setdefault('modes', []).append({
                 'mode': mode, 'source': facts.source, 'operations': facts.operations,
-                'seconds': round(facts.seconds, 3), 'built': facts.complete})
+                'built': facts.complete})
         return builds
 
-    def _check(self, facts: Any, stages: tuple[str, ...]) -> None:
-        self._reports.append(engine.check(facts, suppress=self._reasons, stages=stages))
+    def _check(self, facts: Any, stages: tuple[str, ...]) -> Report:
+        report = engine.check(facts, suppress=self._reasons, stages=stages)
+        self._reports.append(report)
         self._crashes.extend(facts.crashes)
+        return report
 
-    def _finish(self, reasons: Mapping[str, str], matched: set[str]) -> Report:
+    def _finish(self, builder: modes.Builder) -> Report:
+        reasons = {**builder.code_suppressions, **self._reasons}
         whole = merge_reports(self._reports, depth=self._depth)
-        used = matched | {name for item in whole.suppressed
-                          for name in (item.finding.slug, item.finding.code)}
+        used = builder.used_suppressions | {name for item in whole.suppressed
+                                            for name in (item.finding.slug, item.finding.code)}
         ran = set(whole.rules_run)
         tool = JobFacts(self._job, ())
-        tool.crashes = list(self._crashes)
+        tool.crashes = [*builder.rule_crashes, *self._crashes]
         tool.unused_suppressions = sorted(
             name for name in reasons
             if name not in used and getattr(registry.find(name), 'slug', None) in ran)
         told = engine.check(tool, suppress=self._suppress, stages=('tool',))
-        return merge_reports([*self._reports, told, Report(facts=self._facts)], depth=self._depth)
+        rest = Report(facts=self._facts, notes=tuple(self._notes))
+        return merge_reports([*self._reports, told, rest], depth=self._depth)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,8 @@ REMOVED = 'estimator removed'
 UNSUPPORTED = 'not implemented'
 OTHER = 'other'
 
+MODE_NAMES = {'train': 'TRAIN', 'eval': 'EVAL', 'infer': 'PREDICT'}
+
 _FOREIGN = re.compile(
     r'same graph|not an element of this graph|from a different graph|is out of scope|'
     r'must be from the default graph|not from the (?:current|default) graph|'
@@ -60,6 +62,11 @@ def crash_of(error: BaseException, facts: ModeFacts) -> Crash:
         function = tap.input_fn if kind in (INPUT, INPUT_GRAPH) else tap.model_fn
         file, line = _site_of(function) or (file, line)
     return Crash(kind, tap.stage, error, _text(error), Place(file, line), details)
+
+
+def early(error: BaseException) -> Crash:
+    """What ended a builder or a script before there was a job."""
+    return Crash(OTHER, 'early', Exception(), _text(error), Place(*frames.error_site(error)))
 
 
 def _site_of(function: Any) -> Any:

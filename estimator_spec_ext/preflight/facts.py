@@ -7,7 +7,7 @@ from typing import Any, Mapping, Optional
 
 from estimator_spec_ext import describe, registry
 from estimator_spec_ext.compat import checkpoints, frames, graphs
-from estimator_spec_ext.diagnostics import Report
+from estimator_spec_ext.diagnostics import Report, Severity
 from estimator_spec_ext.facts import Crash as RuleCrash
 
 TRAIN, EVAL, PREDICT = 'train', 'eval', 'infer'
@@ -51,6 +51,8 @@ class Placed:
     graph = None
     replica = (0, 1)
     site: Place = Place()
+    early_error: Optional[Crash] = None
+    calls: Mapping[str, int] = {}
 
     def __init__(self) -> None:
         self.broken: set[str] = set()
@@ -68,7 +70,8 @@ class Placed:
     def place(self, value: Any = None) -> tuple[Optional[str], Optional[str], Optional[int]]:
         """Name of the op, file and line for a `Place`, an op, a tensor or a variable."""
         if isinstance(value, Place):
-            return value.op_name, value.file, value.line
+            known = value if value.file is not None else self.site
+            return value.op_name, known.file, known.line
         op = None
         if value is not None:
             if graphs.is_variable(value):
@@ -80,6 +83,21 @@ class Placed:
         if file is None:
             return op.name, self.site.file, self.site.line
         return op.name, file, line
+
+
+class EarlyFacts(Placed):
+    """What is known without a job.
+
+    Attributes:
+      early_error: the exception that kept the job from being built; None without one.
+      calls: how often the methods of an estimator were called, by name.
+    """
+
+    def __init__(self, early_error: Optional[Crash],
+                 calls: Optional[Mapping[str, int]] = None) -> None:
+        super().__init__()
+        self.early_error = early_error
+        self.calls = calls or {}
 
 
 class ModeFacts(Placed):
@@ -102,9 +120,12 @@ class ModeFacts(Placed):
       warm_start: what warm starting does; None where there is none.
       reached_spec: whether model_fn returned a spec.
       receiver_fn: the serving_input_receiver_fn for the source 'receiver'.
+      receiver: how the features come from the receiver's tensors; None without a receiver.
       forwarded: keys of predictions that hand on a key of instances and are not exported.
       metrics: names of the results of EVAL.
       fills_itself: whether the scaffold has an init_fn, which may load variables from elsewhere.
+      divided_loss: the op that divides the loss by the number of replicas, beside the optimizer.
+      refused: whether a rule across modes has an error for this mode.
       opaque_hooks: whether hooks run that are not TensorFlow's own.
     """
 
@@ -127,9 +148,18 @@ class ModeFacts(Placed):
         self.reached_spec = False
         self.receiver_fn: Any = None
         self.opaque_hooks = False
+        self.receiver: Any = None
         self.forwarded: tuple[str, ...] = ()
         self.metrics: tuple[str, ...] = ()
         self.fills_itself = False
+        self.divided_loss: Any = None
+        self.refused = False
+
+    def told(self, *mistakes: str) -> bool:
+        """Whether a rule of the spec or of the graph has told one of these mistakes."""
+        return any(finding.severity is not Severity.INFO
+                   and mistakes_of(finding.slug).intersection(mistakes)
+                   for finding in self.report.findings)
 
     @property
     def complete(self) -> bool:
@@ -139,7 +169,7 @@ class ModeFacts(Placed):
     @property
     def failed(self) -> bool:
         """Whether running this mode makes no sense."""
-        return self.crash is not None or not self.report.ok
+        return self.crash is not None or not self.report.ok or self.refused
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -252,8 +282,13 @@ class SecondBuild:
     @staticmethod
     def mistakes(slug: str) -> frozenset[str]:
         """The mistakes that a rule covers."""
-        rule = registry.find(slug)
-        return frozenset(rule.mistakes if rule is not None else ())
+        return mistakes_of(slug)
+
+
+def mistakes_of(slug: str) -> frozenset[str]:
+    """The mistakes that a rule covers."""
+    rule = registry.find(slug)
+    return frozenset(rule.mistakes if rule is not None else ())
 
 
 def feature_texts(features: Any) -> dict[str, str]:

@@ -14,7 +14,7 @@ from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.diagnostics import Finding, Report, Severity, sorted_findings
 from estimator_spec_ext.errors import EstimatorSpecError
 from estimator_spec_ext.facts import JobContext, SpecFacts
-from estimator_spec_ext.preflight import cardinality, crashes, warm_start
+from estimator_spec_ext.preflight import cardinality, crashes, receivers, replicas, warm_start
 from estimator_spec_ext.preflight.facts import (
     EVAL,
     PREDICT,
@@ -165,6 +165,8 @@ class Builder:
     def _check_replica(self, facts: ModeFacts, tap: internals.Tap) -> None:
         """Rules read the spec of a replica in its own thread, before the replicas are combined."""
         if not facts.report.rules_run:  # the replicas run the same function: one is enough
+            if facts.mode == TRAIN:
+                facts.divided_loss = replicas.divided_loss(tap)
             facts.report = self._run_rules(
                 SpecFacts(facts.mode, tap.fields, context=self._context(tap, (), False),
                           site=tap.site), tap)
@@ -193,6 +195,7 @@ class Builder:
             kept, facts.dropped = export_internals.dry_signatures(tap.receiver, tap.spec)
             facts.signatures = tuple(sorted(kept))
             facts.forwarded = _forwarded(tap)
+            facts.receiver = receivers.of_tap(tap.receiver, tap.features)
 
     def _crashed(self, facts: ModeFacts, error: BaseException) -> None:
         tap = facts.tap
@@ -288,7 +291,7 @@ def _still_held(builds: list[ModeFacts]) -> list[int]:
 
 
 def _let_go(facts: ModeFacts) -> None:
-    facts.tap = None
+    facts.tap = facts.divided_loss = None
     if facts.crash is not None:
         facts.crash = dataclasses.replace(facts.crash, error=Exception(), details={})
     for name in ('saved', 'restored'):
@@ -318,7 +321,7 @@ def _forwarded(tap: internals.Tap) -> tuple[str, ...]:
         str(key) for key, value in predictions.items()
         if isinstance(value, tf.Tensor) and _source(value) in given - exported
         and (value.dtype.is_integer or value.dtype == tf.string)
-        and (value.shape.rank == 1 or value.shape.rank == 2 and value.shape[1] == 1)))
+        and (value.shape.rank == 1 or value.shape.rank == 2 and value.shape.as_list()[1] == 1)))
 
 
 def _saved(tap: internals.Tap, default: Optional[checkpoints.Entries],

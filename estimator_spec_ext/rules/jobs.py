@@ -26,6 +26,7 @@ class Job:
       suppress: reasons by rule.
       environ: environment variables while it runs.
       folder: a temporary folder that goes with the job.
+      time_limit: seconds for all rehearsals.
     """
 
     estimator: Any
@@ -36,6 +37,7 @@ class Job:
     suppress: Optional[Mapping[str, str]] = None
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
     folder: Any = None
+    time_limit: float = 600.
 
 
 def input_fn() -> Any:

@@ -1,0 +1,143 @@
+"""A job in a scratch folder: a copy of its estimator, and hooks that write nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import threading
+from typing import Any, Callable, Iterator, Optional
+
+import tensorflow as tf
+from tensorflow.python.summary.writer import writer as _writer
+from tensorflow.python.summary.writer import writer_cache as _writer_cache
+
+from estimator_spec_ext.compat import stock
+
+_v1 = tf.compat.v1
+_LOCK = threading.RLock()
+# Attributes in which TensorFlow's hooks keep a folder or the start of a file name.
+_PATHS = ('_checkpoint_dir', '_save_path', '_output_file', '_output_dir', '_summary_dir')
+
+
+def scratch_estimator(estimator: Any, folder: str, *, warm_start: bool) -> Any:
+    """A copy of an estimator that works in `folder`; model_fn, params and strategies are shared."""
+    copied, config = copy.copy(estimator), copy.copy(estimator._config)
+    config._model_dir = folder
+    copied._config = config
+    copied._model_dir = folder
+    if not warm_start:
+        copied._warm_start_settings = None
+    return copied
+
+
+_targets: list[Callable[[str], Optional[str]]] = []
+_stock_get: list[Any] = []
+
+
+@contextlib.contextmanager
+def redirected_writers(target: Callable[[str], Optional[str]]) -> Iterator[None]:
+    """Sends the summary writers that hooks open through TensorFlow's cache to another folder.
+
+    Args:
+      target: gives the new folder for a folder; None for one that may be written.
+    """
+    cache = _writer_cache.FileWriterCache
+    opened: set[str] = set()
+
+    def counted(folder: str) -> Optional[str]:
+        other = target(folder)
+        opened.add(folder if other is None else other)
+        return other
+
+    with _LOCK:
+        if not _targets:
+            _stock_get.append(cache.get)
+            cache.get = staticmethod(_redirecting(_stock_get[-1]))
+        _targets.append(counted)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _targets.remove(counted)
+            if not _targets:
+                cache.get = staticmethod(_stock_get.pop())
+            for folder in opened:
+                writer = cache._cache.pop(folder, None)
+                if writer is not None:
+                    writer.close()
+
+
+def _redirecting(stock_get: Any) -> Any:
+    def get(logdir: Any) -> Any:
+        for target in reversed(list(_targets)):
+            return stock_get(target(str(logdir)) or logdir)
+        return stock_get(logdir)
+
+    return get
+
+
+def keep_inside(hook: Any, inside: Callable[[str], Optional[str]], estimator: Any,
+                scratch: Any) -> None:
+    """Changes the folders of a hook of TensorFlow's, and the estimator of any hook.
+
+    Args:
+      hook: the hook; it is changed.
+      inside: gives a folder in the scratch folder for one outside; None for one inside.
+      estimator: the user's estimator.
+      scratch: its copy.
+    """
+    values = getattr(hook, '__dict__', {})
+    for name, value in list(values.items()):
+        if value is estimator:
+            values[name] = scratch
+    if not type(hook).__module__.startswith(('tensorflow.', 'tensorflow_estimator.')) and not (
+            isinstance(hook, _v1.train.CheckpointSaverHook)):
+        return
+    for name in _PATHS:
+        value = values.get(name)
+        if isinstance(value, str) and value:
+            folder = value if name.endswith('_dir') else os.path.dirname(value)
+            other = inside(folder)
+            if other is not None:
+                values[name] = other + value[len(folder):]
+
+
+def writers_of(hook: Any) -> tuple[str, ...]:
+    """The folders of the summary writers that a hook holds open."""
+    found = []
+    for value in list(getattr(hook, '__dict__', {}).values()):
+        if isinstance(value, _writer.FileWriter):
+            found.append(str(value.get_logdir()))
+        elif isinstance(value, tf.summary.SummaryWriter):
+            found.append('')
+    return tuple(found)
+
+
+def without_hooks(spec: Any, leave_out: Callable[[Any], bool]) -> Any:
+    """The spec with some hooks left out; nothing is validated again."""
+    values = spec._asdict()
+    for name in stock.HOOK_FIELDS:
+        hooks = values[name]
+        if isinstance(hooks, (list, tuple)) and any(leave_out(hook) for hook in hooks):
+            values[name] = tuple(hook for hook in hooks if not leave_out(hook))
+    return type(spec)._make(values[name] for name in spec._fields)
+
+
+def hook_frame(error: BaseException) -> tuple[Any, str]:
+    """The innermost hook, and its method, that an exception passed through; (None, '') if none."""
+    found: tuple[Any, str] = (None, '')
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        owner = frame.f_locals.get('self')
+        if isinstance(owner, _v1.train.SessionRunHook):
+            found = (owner, frame.f_code.co_name)
+        trace = trace.tb_next
+    return found
+
+
+def has_cluster(estimator: Any) -> bool:
+    """Whether a session of this estimator needs other processes."""
+    config = estimator._config
+    return bool(config.cluster_spec and config.cluster_spec.jobs) or bool(config.master)

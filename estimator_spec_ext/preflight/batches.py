@@ -1,0 +1,94 @@
+"""Batches of other sizes, cut from the input that the job itself gives."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any, Callable, Iterator, Optional
+
+from estimator_spec_ext.compat import estimator_internals as internals
+from estimator_spec_ext.compat import tf, v1
+
+SIZES = (3, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """Rows of the job's own input, in batches of `SIZES`.
+
+    Attributes:
+      batches: (size, features as arrays), the largest first.
+      element_spec: what a dataset of them is.
+    """
+
+    batches: tuple[tuple[int, Any], ...]
+    element_spec: Any
+
+    def dataset(self) -> Any:
+        """A dataset of these batches in the current graph."""
+        def batches() -> Iterator[Any]:
+            for _, features in self.batches:
+                yield features
+        return tf.data.Dataset.from_generator(batches, output_signature=self.element_spec)
+
+
+def own(estimator: Any, input_fn: Any, mode: str) -> Callable[[], Any]:
+    """An input function of no arguments that gives what `input_fn` gives in `mode`."""
+    return lambda: internals.call_input_fn(estimator, input_fn, mode)
+
+
+def cut(input_fn: Callable[[], Any], config: Any = None,
+        watch: Callable[[Any], None] = lambda session: None) -> Optional[Cut]:
+    """Takes a few rows of the features that an input function gives.
+
+    Args:
+      input_fn: a function of no arguments.
+      config: the `ConfigProto` of the session.
+      watch: gets the session, and may close it to end this.
+
+    Returns:
+      A `Cut`; None where rows cannot be told apart, or batches always have one size.
+
+    Raises:
+      Exception: what the input pipeline raises.
+    """
+    with tf.Graph().as_default():
+        dataset = _features(input_fn())
+        if dataset is None:
+            return None
+        rows = dataset.unbatch()
+        batches = rows.take(SIZES[0]).batch(SIZES[0])
+        for size in SIZES[1:]:
+            batches = batches.concatenate(rows.take(size).batch(size))
+        iterator = v1.data.make_initializable_iterator(batches)
+        following = iterator.get_next()
+        found = []
+        with v1.Session(config=config) as session:
+            watch(session)
+            session.run([v1.global_variables_initializer(), v1.local_variables_initializer(),
+                         v1.tables_initializer()])
+            session.run(iterator.initializer)
+            with contextlib.suppress(tf.errors.OutOfRangeError):
+                for size in SIZES:
+                    values = session.run(following)
+                    if any(len(value) != size for value in tf.nest.flatten(values)):
+                        return None
+                    found.append((size, values))
+        return Cut(tuple(found), batches.element_spec) if len(found) == len(SIZES) else None
+
+
+def _features(result: Any) -> Any:
+    """The dataset of features alone; None when it is not made of rows."""
+    if not isinstance(result, tf.data.Dataset):
+        return None
+    dataset = result
+    if isinstance(dataset.element_spec, tuple):
+        if len(dataset.element_spec) != 2:
+            return None
+        dataset = dataset.map(lambda features, labels: features)
+    for spec in tf.nest.flatten(dataset.element_spec):
+        if not isinstance(spec, tf.TensorSpec) or spec.shape.rank in (None, 0):
+            return None
+        if spec.shape.as_list()[0] is not None:
+            return None  # the job never sees another size
+    return dataset

@@ -1,0 +1,372 @@
+"""Depth 'run': each mode for a few steps, for real, in a scratch folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from typing import Any, Callable, Iterator, Mapping, Optional
+
+import numpy as np
+
+from estimator_spec_ext import describe
+from estimator_spec_ext.compat import checkpoints, frames, rehearsal_internals, tf
+from estimator_spec_ext.compat import estimator_internals as internals
+from estimator_spec_ext.graph import GraphIndex
+from estimator_spec_ext.preflight import batches, crashes
+from estimator_spec_ext.preflight.facts import (
+    EVAL,
+    PREDICT,
+    TRAIN,
+    Crash,
+    Job,
+    ModeFacts,
+    Place,
+    Placed,
+)
+from estimator_spec_ext.preflight.limits import Limits, TimeLimit
+from estimator_spec_ext.preflight.recorder import STEPS, Recorder, Watch
+from estimator_spec_ext.preflight.scratch import Scratch
+
+RESUME = 'resume'
+_SECONDS_A_MODE = 180.
+_MOST_FILES = 20_000
+
+# Kinds of crashes in a session.
+FINALIZED, NAN, RESTORE, UNINITIALIZED, HANG, FAILED = (
+    'finalized', 'nan', 'restore', 'uninitialized', 'hang', 'failed')
+
+
+class Rehearsed(Placed):
+    """What one rehearsal gave.
+
+    Attributes:
+      name: 'train', 'resume', 'eval' or 'infer'.
+      mode: the `tf.estimator.ModeKeys` value.
+      build: the mode as depth 'graph' built it.
+      crash: the exception that ended it; None when all went well.
+      recorder: what the hook of TRAIN saw; None in other modes.
+      metrics: results of EVAL.
+      answers: (rows in the batch, prediction by key) of PREDICT.
+      bad_size: the batch size at which PREDICT died, where it works with the job's own.
+    """
+
+    def __init__(self, name: str, build: ModeFacts) -> None:
+        super().__init__()
+        self.name = name
+        self.mode = build.mode
+        self.site = build.site
+        self.build = build
+        self.crash: Optional[Crash] = None
+        self.recorder: Optional[Recorder] = None
+        self.metrics: Mapping[str, Any] = {}
+        self.answers: list[tuple[int, Mapping[str, Any]]] = []
+        self.bad_size: Optional[int] = None
+
+
+class RunFacts(Placed):
+    """The rehearsals side by side, for the rules of the stage 'run'.
+
+    Attributes:
+      job: the job.
+      rehearsed: by name.
+      changed_files: files of the user's model_dir that changed meanwhile.
+      left_out: (class, reason) of hooks that took no part.
+    """
+
+    def __init__(self, job: Job, rehearsed: Mapping[str, Rehearsed],
+                 changed_files: tuple[str, ...], left_out: tuple[tuple[str, str], ...]) -> None:
+        super().__init__()
+        self.job = job
+        self.rehearsed = rehearsed
+        self.changed_files = changed_files
+        self.left_out = left_out
+
+    def get(self, *names: str) -> Iterator[Rehearsed]:
+        """The rehearsals of these names that took place."""
+        for name in names:
+            if name in self.rehearsed:
+                yield self.rehearsed[name]
+
+
+class Rehearsal:
+    """Rehearses the modes of a job, one after the other.
+
+    Args:
+      job: the job.
+      builds: its modes, as they were built.
+      scratch: where to work.
+      limits: the time.
+      say: takes a line about what is going on.
+
+    Attributes:
+      rehearsed: what was rehearsed, by name.
+      notes: what was not, and why.
+      rows: rows of the job's own input; None where they cannot be cut.
+    """
+
+    def __init__(self, job: Job, builds: tuple[ModeFacts, ...], scratch: Scratch, limits: Limits,
+                 say: Callable[[str], None]) -> None:
+        self._job = job
+        self._builds = builds
+        self._scratch = scratch
+        self._limits = limits
+        self._say = say
+        self.rehearsed: dict[str, Rehearsed] = {}
+        self.notes: list[str] = []
+        self.rows: Optional[batches.Cut] = None
+
+    def run(self) -> RunFacts:
+        """All rehearsals that make sense."""
+        before = _files(self._job.estimator.model_dir)
+        with rehearsal_internals.redirected_writers(self._scratch.inside):
+            for build in self._worth():
+                self._rehearse(build)
+        changed = _changes(before, _files(self._job.estimator.model_dir))
+        return RunFacts(self._job, self.rehearsed, changed, tuple(self._scratch.left_out))
+
+    def _worth(self) -> Iterator[ModeFacts]:
+        if rehearsal_internals.has_cluster(self._job.estimator):
+            self.notes.append('not rehearsed: the job belongs to a cluster, and needs its other '
+                              'tasks')
+            return
+        for mode in (TRAIN, EVAL, PREDICT):
+            of_mode = [build for build in self._builds if build.mode == mode]
+            if not of_mode:
+                continue
+            name = crashes.MODE_NAMES[mode]
+            if any(build.failed for build in of_mode):
+                self.notes.append(f'{name} not rehearsed: it has errors')
+                if mode == TRAIN:
+                    return
+            elif mode != TRAIN and not self.has_checkpoint():
+                self.notes.append(f'{name} not rehearsed: there is no checkpoint')
+            elif not self._limits.left:
+                self.notes.append(f'{name} not rehearsed: no time left')
+            elif self._limits.cancelled.is_set():
+                self.notes.append(f'{name} not rehearsed: the one before it has not ended')
+            else:
+                yield of_mode[0]
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to restore."""
+        if self._job.train_spec is not None:
+            return checkpoints.read_checkpoint(self._scratch.model_dir) is not None
+        return checkpoints.read_checkpoint(self._job.estimator.model_dir) is not None
+
+    def checkpoint_path(self) -> Optional[str]:
+        """A checkpoint of the user's is read where it is; those of the scratch folder are found."""
+        if self._job.train_spec is not None:
+            return None
+        found = checkpoints.read_checkpoint(self._job.estimator.model_dir)
+        return None if found is None else found.path
+
+    def _rehearse(self, build: ModeFacts) -> None:
+        if build.mode == TRAIN:
+            self._train(build, TRAIN, STEPS)
+            if TRAIN in self.rehearsed and self.rehearsed[TRAIN].crash is None and (
+                    self.has_checkpoint()):
+                self._train(build, RESUME, 1)
+        elif build.mode == EVAL:
+            self._evaluate(build)
+        else:
+            self._predict(build)
+
+    @contextlib.contextmanager
+    def _watched(self, name: str, build: ModeFacts) -> Iterator[tuple[Rehearsed, Any, Any]]:
+        """Notes a crash of what is done inside; gives the result, the estimator and its tap."""
+        self._say(f'rehearsing {crashes.MODE_NAMES[build.mode or ""]}'
+                  + (' once more' if name == RESUME else ''))
+        result = Rehearsed(name, build)
+        # Of the last seconds nothing can be concluded.
+        enough = self._limits.left >= min(_SECONDS_A_MODE, self._limits.seconds / 2)
+        tap = internals.Tap(lambda tap: None, lambda tap: None)
+        tap.edit_spec = self._scratch.edit_spec
+        estimator = internals.probe(self._scratch.estimator, tap)
+        try:
+            yield result, estimator, tap
+        except TimeLimit:
+            if not enough:
+                self.notes.append(f'{crashes.MODE_NAMES[build.mode or ""]} not rehearsed to its '
+                                  'end: no time left')
+                return
+            result.crash = Crash(HANG, 'session', TimeLimit(), 'no end in sight', build.site)
+        except (Exception, SystemExit) as error:
+            if tap.stage != internals.AFTER:
+                self._cannot_build(build, name, error)
+                return
+            if 'signal only works in main thread' in str(error):
+                self.notes.append(f'{crashes.MODE_NAMES[build.mode or ""]} not rehearsed: a hook '
+                                  'sets a signal handler, which only a main thread may')
+                return
+            result.crash = _crash_of(error, tap.graph)
+        self.rehearsed[name] = result
+
+    def _cannot_build(self, build: ModeFacts, name: str, error: BaseException) -> None:
+        # It was built before. What model_fn keeps from call to call is told elsewhere; PREDICT on
+        # the features of EVAL need not work where a serving receiver gives others.
+        what = crashes.MODE_NAMES[build.mode or '']
+        self.notes.append(f'{what} not rehearsed: building it once more gives '
+                          f'{type(error).__name__}')
+
+    def _limited(self, function: Callable[[], Any]) -> Any:
+        return self._limits.run(function, _SECONDS_A_MODE)
+
+    def _train(self, build: ModeFacts, name: str, steps: int) -> None:
+        spec = self._job.train_spec
+        recorder = Recorder(steps, self._limits)
+        with self._watched(name, build) as (result, estimator, _):
+            result.recorder = recorder
+            with self._scratch.borrowed(spec.hooks) as hooks:
+                self._limited(lambda: estimator.train(
+                    spec.input_fn, hooks=[*hooks, recorder],
+                    saving_listeners=list(spec.saving_listeners or ()) or None))
+
+    def _evaluate(self, build: ModeFacts) -> None:
+        spec = self._job.eval_spec
+        steps = STEPS if spec.steps is None else min(STEPS, spec.steps)
+        with self._watched(EVAL, build) as (result, estimator, _):
+            with self._scratch.borrowed(spec.hooks) as hooks:
+                result.metrics = self._limited(lambda: estimator.evaluate(
+                    spec.input_fn, steps=steps, hooks=[*hooks, Watch(self._limits)],
+                    name=spec.name, checkpoint_path=self.checkpoint_path()))
+
+    def _predict(self, build: ModeFacts) -> None:
+        spec, mode = self._job.eval_spec, EVAL
+        if spec is None:
+            spec, mode = self._job.train_spec, TRAIN
+        if spec is None:
+            return
+        own = batches.own(self._job.estimator, spec.input_fn, mode)
+        with self._watched(PREDICT, build) as (result, estimator, _):
+            rows = self.rows = self._cut(own)
+            if rows is None:
+                self._limited(lambda: self._answers(estimator, own, (0,), result))
+                result.answers = []  # of the job's own size: nothing to compare
+                return
+            try:
+                self._limited(lambda: self._answers(
+                    estimator, rows.dataset, batches.SIZES, result))
+            except TimeLimit:
+                raise
+            except (Exception, SystemExit):
+                # Does it die of the size of the batch alone?
+                died_at = batches.SIZES[len(result.answers)]
+                known, result.answers = result.answers, []
+                self._limited(lambda: self._answers(estimator, own, (0,), result))
+                result.answers, result.bad_size = known, died_at
+
+    def _cut(self, input_fn: Callable[[], Any]) -> Optional[batches.Cut]:
+        config = self._job.estimator.config.session_config
+        try:
+            found: Optional[batches.Cut] = self._limited(
+                lambda: batches.cut(input_fn, config, self._limits.watch))
+        except TimeLimit:
+            raise
+        except Exception:  # noqa: BLE001 - what the input raises is told by the others
+            return None
+        return found
+
+    def _answers(self, estimator: Any, input_fn: Any, sizes: tuple[int, ...],
+                 result: Rehearsed) -> None:
+        answers = estimator.predict(input_fn, yield_single_examples=False,
+                                    hooks=[Watch(self._limits)],
+                                    checkpoint_path=self.checkpoint_path())
+        with contextlib.closing(answers):
+            for size in sizes:
+                values = next(answers, None)
+                if values is None:
+                    return
+                kept = values if isinstance(values, dict) else {'': values}
+                result.answers.append((size, {str(key): np.asarray(value)
+                                              for key, value in kept.items()}))
+
+
+def _crash_of(error: BaseException, graph: Any) -> Crash:
+    text = str(error)
+    hook, method = rehearsal_internals.hook_frame(error)
+    details: dict[str, Any] = {}
+    kind = FAILED
+    if isinstance(error, tf.estimator.NanLossDuringTrainingError):
+        kind = NAN
+    elif 'Graph is finalized' in text:
+        kind = FINALIZED
+    elif 'not found in checkpoint' in text or 'Restoring from checkpoint failed' in text:
+        kind = RESTORE
+    elif ('ninitialized' in text or 'not initialized' in text
+          or 'did not make model ready' in text):
+        kind = UNINITIALIZED
+    if hook is not None:
+        details = {'hook': type(hook).__name__, 'method': method}
+    return Crash(kind, 'session', Exception(), session_text(error), _place(error, graph), details)
+
+
+_NOISE = ('Graph execution error', 'Detected at node', 'File ', 'Node:', '[[', '0 successful',
+          'Original stack trace', 'Errors may have originated', 'Input Source')
+
+# Numbers that Python functions get one after the other; they say nothing.
+_SERIAL = re.compile(r'\b(pyfunc|__iterator)_\d+')
+
+
+def session_text(error: BaseException) -> str:
+    """What an exception of a session says, without stack traces and without values of tensors."""
+    name = type(error).__name__
+    if not isinstance(error, tf.errors.OpError) or not error.message:
+        return f'{name}: {describe.error_text(error)}'
+    return session_line(name, str(error.message))
+
+
+def session_line(name: str, message: str) -> str:
+    """One line of an exception of this name with this message."""
+    lines = [line.strip() for line in message.splitlines()]
+    told = [line for line in lines if line and 'root error' not in line
+            and not line.startswith(_NOISE)]
+    roots = [line for line in lines if line.startswith('(0)')]
+    text = roots[0].split(':', 1)[-1] if roots else told[0] if told else ''
+    text = _SERIAL.sub(r'\1', text)
+    # Assertions print the tensors that they compared.
+    text = text.split('] [', 1)[0].split('[[', 1)[0].replace('[', '').replace(']', '')
+    missing = re.search(r'Key \S+ not found in checkpoint', message)
+    text = missing.group() if missing else text.strip().rstrip(':.')
+    return f'{name}: {text[:140]}' if text else name
+
+
+def _place(error: BaseException, graph: Any) -> Place:
+    op = getattr(error, 'op', None)
+    if not isinstance(op, tf.Operation) and graph is not None:
+        named = re.search(r'\{\{node ([^}\s]+)\}\}', str(error))
+        op = _op_named(graph, named.group(1)) if named else None
+    if isinstance(op, tf.Operation):
+        file, line = frames.op_site(op)
+        if file is not None:
+            return Place(file, line)
+    return Place(*frames.error_site(error))
+
+
+def _op_named(graph: Any, name: str) -> Any:
+    """The op of this name, or the one op that calls a function with a node of this name."""
+    with contextlib.suppress(KeyError, ValueError):
+        return graph.get_operation_by_name(name)
+    callers = [op for op, called in GraphIndex(graph).calls.items()
+               if any(node == name or node.endswith('/' + name) for node, _ in called.nodes)]
+    return callers[0] if len(callers) == 1 else None
+
+
+def _files(folder: Any) -> dict[str, tuple[int, int]]:
+    """Size and time of the files of a folder; at most so many, and local ones alone."""
+    found: dict[str, tuple[int, int]] = {}
+    for root, _, names in os.walk(str(folder)):
+        for name in names:
+            path = os.path.join(root, name)
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                found[os.path.relpath(path, str(folder))] = (status.st_size, status.st_mtime_ns)
+        if len(found) > _MOST_FILES:
+            break
+    return found
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, ...]:
+    if len(before) > _MOST_FILES:
+        return ()
+    return tuple(sorted(name for name in {*before, *after} if before.get(name) != after.get(name)))

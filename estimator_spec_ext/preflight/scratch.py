@@ -1,0 +1,138 @@
+"""The scratch folder of a rehearsal, and the hooks of the user's that take part in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from typing import Any, Iterable, Iterator, Optional
+
+from estimator_spec_ext import hooks as hooks_lib
+from estimator_spec_ext.compat import rehearsal_internals as internals
+
+# Attributes that say how rarely a hook acts.
+_RARELY = re.compile(r'every|interval|freq|period')
+
+
+class Scratch:
+    """A folder that disappears, and what is sent there.
+
+    Args:
+      estimator: the user's estimator.
+      skip_hooks: hooks, and classes of hooks, that take no part.
+      resumes: whether a checkpoint in model_dir makes Estimator leave out warm starting.
+
+    Attributes:
+      folder: the folder.
+      model_dir: the model_dir of the rehearsal, inside of it.
+      left_out: (name of the class, why) of hooks that do not take part.
+      moved: folders outside that hooks would have written to.
+    """
+
+    def __init__(self, estimator: Any, skip_hooks: tuple[Any, ...], *,
+                 resumes: bool = False) -> None:
+        self.folder = tempfile.mkdtemp(prefix='ese_preflight_')
+        self.model_dir = os.path.join(self.folder, 'model')
+        self.estimator = internals.scratch_estimator(
+            estimator, self.model_dir, warm_start=not resumes)
+        self.left_out: list[tuple[str, str]] = []
+        self.moved: list[str] = []
+        self._real = estimator
+        self._skip = skip_hooks
+
+    def remove(self) -> None:
+        """Deletes the folder with all that is in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def inside(self, folder: str) -> Optional[str]:
+        """A folder in the scratch folder in the place of one outside; None for one inside."""
+        path = os.path.abspath(folder)
+        root = os.path.abspath(self.folder)
+        if path == root or path.startswith(root + os.sep):
+            return None
+        if folder not in self.moved:
+            self.moved.append(folder)
+        other = os.path.join(self.folder, 'elsewhere', str(self.moved.index(folder)))
+        os.makedirs(other, exist_ok=True)
+        return other
+
+    def leaves_out(self, hook: Any) -> bool:
+        """Whether a hook does not take part."""
+        name = type(hook).__name__
+        if any(hook is item or isinstance(item, type) and isinstance(hook, item)
+               for item in self._skip):
+            self._note(name, 'named in skip_hooks')
+            return True
+        if any(self.inside(folder) is not None for folder in internals.writers_of(hook)):
+            self._note(name, 'holds a summary writer of its own')
+            return True
+        return False
+
+    def _note(self, name: str, reason: str) -> None:
+        if (name, reason) not in self.left_out:
+            self.left_out.append((name, reason))
+
+    def prepare(self, hook: Any) -> Any:
+        """Makes a hook write inside, and act at each step; returns it."""
+        internals.keep_inside(hook, self.inside, self._real, self.estimator)
+        if not hooks_lib.is_stock(hook):
+            for name, value in list(getattr(hook, '__dict__', {}).items()):
+                if type(value) is int and value > 1 and _RARELY.search(name):
+                    hook.__dict__[name] = 1
+        return hook
+
+    def edit_spec(self, spec: Any) -> Any:
+        """The spec without the hooks that are left out; the others are prepared."""
+        spec = internals.without_hooks(spec, self.leaves_out)
+        for field in hooks_lib.HOOK_FIELDS:
+            for hook in getattr(spec, field) or ():
+                self.prepare(hook)
+        return spec
+
+    @contextlib.contextmanager
+    def borrowed(self, hooks: Optional[Iterable[Any]]) -> Iterator[list[Any]]:
+        """The user's own hooks for one rehearsal; they are given back as they were."""
+        taken = [hook for hook in hooks or () if not self.leaves_out(hook)]
+        kept = [(hook, _snapshot(hook)) for hook in taken]
+        try:
+            yield [self.prepare(hook) for hook in taken]
+        finally:
+            for hook, values in kept:
+                _restore(hook, values)
+
+
+def _snapshot(value: Any, depth: int = 0) -> Optional[dict[str, Any]]:
+    """The attributes of an object, its containers copied, and those of its own objects."""
+    stored = getattr(value, '__dict__', None)
+    if type(stored) is not dict:
+        return None
+    found: dict[str, Any] = {}
+    for name, item in stored.items():
+        copied = item.copy() if type(item) in (dict, list, set) else item
+        inner = _snapshot(item, depth + 1) if depth < 2 and _is_plain(item) else None
+        found[name] = (item, copied, inner)
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether an object is a small helper of a hook, such as a timer."""
+    module, name = type(value).__module__, type(value).__name__
+    return (not isinstance(value, type) and module != 'builtins'
+            and (name.endswith('Timer') or not module.startswith('tensorflow')))
+
+
+def _restore(value: Any, known: Optional[dict[str, Any]]) -> None:
+    if known is None:
+        return
+    stored = value.__dict__
+    stored.clear()
+    for name, (item, copied, inner) in known.items():
+        if type(item) in (dict, set):
+            item.clear()
+            item.update(copied)
+        elif type(item) is list:
+            item[:] = copied
+        stored[name] = item
+        _restore(item, inner)

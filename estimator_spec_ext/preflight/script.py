@@ -1,0 +1,158 @@
+"""Runs an unmodified script and checks the jobs that it would start, instead of starting them."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import runpy
+import sys
+from typing import Any, Callable, Iterator, Optional, Sequence
+
+from estimator_spec_ext.compat import tf
+from estimator_spec_ext.compat.interception import FUNCTION, METHODS, Interception
+from estimator_spec_ext.diagnostics import Report, merge_reports
+from estimator_spec_ext.preflight import api
+
+# A loop that waits for the step to move would never end: nothing is trained.
+_MOST_CALLS = 50
+
+
+class _Enough(BaseException):
+    """Ends a script that goes on calling."""
+
+
+class Results(dict[str, Any]):
+    """What an intercepted evaluation returns: not a number, whatever is asked for."""
+
+    def __missing__(self, key: str) -> float:
+        return float('nan')
+
+
+class _Pieces:
+    """What single calls on one estimator tell of its job."""
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+        self.train: Any = None
+        self.evaluate: Any = None
+        self.receiver_fn: Any = None
+        self.calls: collections.Counter[str] = collections.Counter()
+
+
+class Script:
+    """One run of a script.
+
+    Args:
+      path: the script.
+      arguments: its own arguments.
+      options: options of `preflight`.
+      say: takes a line about what is going on.
+    """
+
+    def __init__(self, path: str, arguments: Sequence[str], options: dict[str, Any],
+                 say: Callable[[str], None]) -> None:
+        self._path = path
+        self._arguments = list(arguments)
+        self._options = options
+        self._say = say
+        self._reports: list[Report] = []
+        self._pieces: dict[int, _Pieces] = {}
+        self._jobs = 0
+        handlers: dict[str, Callable[..., Any]] = {
+            name: self._method(name) for name in METHODS}
+        handlers[FUNCTION] = self._train_and_evaluate
+        self._interception = Interception(handlers)
+
+    def run(self) -> Report:
+        """Runs the script up to its end, and gives what was found in all its jobs."""
+        ended: Optional[BaseException] = None
+        with self._interception.active():
+            try:
+                with _as_main(self._path, self._arguments):
+                    runpy.run_path(self._path, run_name='__main__')
+            except (SystemExit, _Enough) as error:
+                ended = error if isinstance(error, SystemExit) and error.code else None
+            except Exception as error:  # noqa: BLE001 - the script is the user's
+                ended = error
+        for pieces in self._pieces.values():
+            self._check_pieces(pieces)
+        notes = []
+        if ended is not None:
+            if self._jobs:
+                notes.append(f'the script ended with {type(ended).__name__} after its job was '
+                             'checked; its results were not those of a real run')
+            else:
+                self._reports.append(api.failed_before_job(ended))
+        elif not self._jobs:
+            notes.append('the script started no tf.estimator job')
+        return merge_reports([*self._reports, Report(notes=tuple(notes))],
+                             depth=self._options.get('depth', 'serve'))
+
+    def _train_and_evaluate(self, estimator: Any, train_spec: Any, eval_spec: Any) -> Any:
+        self._check(estimator, train_spec, eval_spec)
+        return Results(global_step=getattr(train_spec, 'max_steps', None) or 0), []
+
+    def _check(self, estimator: Any, train_spec: Any, eval_spec: Any, **more: Any) -> None:
+        self._jobs += 1
+        with self._interception.suspended():
+            self._reports.append(api.preflight(estimator, train_spec, eval_spec,
+                                               progress=self._say, **self._options, **more))
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        def caught(estimator: Any, *args: Any, **kwargs: Any) -> Any:
+            pieces = self._pieces.setdefault(id(estimator), _Pieces(estimator))
+            pieces.calls[name] += 1
+            if pieces.calls[name] > _MOST_CALLS:
+                raise _Enough
+            return getattr(self, f'_{name}', self._export)(pieces, *args, **kwargs)
+        return caught
+
+    def _train(self, pieces: _Pieces, input_fn: Any, hooks: Any = None, steps: Any = None,
+               max_steps: Any = None, saving_listeners: Any = None) -> Any:
+        if pieces.train is None:
+            pieces.train = tf.estimator.TrainSpec(input_fn, max_steps=max_steps, hooks=hooks,
+                                                  saving_listeners=saving_listeners)
+        return pieces.estimator
+
+    def _evaluate(self, pieces: _Pieces, input_fn: Any, steps: Any = None, hooks: Any = None,
+                  checkpoint_path: Any = None, name: Any = None) -> Any:
+        if pieces.evaluate is None:
+            # evaluate() is called when the script says so: nothing throttles it.
+            pieces.evaluate = tf.estimator.EvalSpec(input_fn, steps=steps, hooks=hooks, name=name,
+                                                    throttle_secs=0)
+        return Results(global_step=0)
+
+    def _predict(self, pieces: _Pieces, input_fn: Any, *unused: Any, **options: Any) -> Any:
+        if pieces.evaluate is None:
+            pieces.evaluate = tf.estimator.EvalSpec(input_fn, steps=1, throttle_secs=0)
+        return iter(())
+
+    def _export(self, pieces: _Pieces, export_dir_base: Any,
+                serving_input_receiver_fn: Any = None, *unused: Any, **options: Any) -> Any:
+        if callable(serving_input_receiver_fn):
+            pieces.receiver_fn = serving_input_receiver_fn
+        return os.fsencode(str(export_dir_base))
+
+    def _check_pieces(self, pieces: _Pieces) -> None:
+        if pieces.train is None and pieces.evaluate is None and pieces.receiver_fn is None:
+            return
+        self._jobs += 1
+        self._reports.append(api.preflight(
+            pieces.estimator, pieces.train, pieces.evaluate, progress=self._say,
+            serving_input_receiver_fn=pieces.receiver_fn, **self._options))
+        self._reports.append(api.judge_calls(pieces.estimator, pieces.calls,
+                                             self._options.get('suppress')))
+
+
+@contextlib.contextmanager
+def _as_main(path: str, arguments: list[str]) -> Iterator[None]:
+    """The command line and the import path as `python script.py ...` sets them."""
+    kept_arguments, kept_path = sys.argv, list(sys.path)
+    sys.argv = [path, *arguments]
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    try:
+        yield
+    finally:
+        sys.argv = kept_arguments
+        sys.path[:] = kept_path

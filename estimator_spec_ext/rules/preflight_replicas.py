@@ -1,0 +1,93 @@
+"""Jobs under a distribution strategy."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator
+
+from estimator_spec_ext.compat import estimator as tf_estimator
+from estimator_spec_ext.compat import tf, v1
+from estimator_spec_ext.diagnostics import Finding, Severity
+from estimator_spec_ext.rule import Rule
+from estimator_spec_ext.rules import jobs
+
+
+def _scaled(prediction: Any, labels: Any, mode: str, scale: Any) -> Any:
+    loss = scale(tf.reduce_mean(tf.square(prediction - labels)))
+    train_op = v1.train.AdamOptimizer(.01).minimize(loss, v1.train.get_global_step())
+    return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
+def _divides(features: Any, labels: Any, mode: str) -> Any:
+    prediction = jobs.linear(features)
+    if mode != 'train':
+        return jobs.spec(mode, prediction, labels)
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return _scaled(prediction, labels, mode, lambda loss: loss / replicas)
+
+
+def _halves(features: Any, labels: Any, mode: str) -> Any:
+    prediction = jobs.linear(features)
+    if mode != 'train':
+        return jobs.spec(mode, prediction, labels)
+    return _scaled(prediction, labels, mode, lambda loss: loss / 2.)
+
+
+def _mirrored(function: Any) -> Any:
+    # The default graph of the example: there a strategy looks for devices only in a session.
+    strategy = tf.distribute.MirroredStrategy(['/cpu:0', '/cpu:1'])
+    return jobs.job(function, config={'train_distribute': strategy})
+
+
+def good_half() -> Any:
+    """Half of the squared error, on two replicas."""
+    return _mirrored(_halves)
+
+
+def good_one() -> Any:
+    """One replica: a division by one."""
+    return jobs.job(_divides)
+
+
+class LossDividedTwice(Rule):
+    """The loss is divided by the number of replicas, and the optimizer does it again.
+
+    What it finds: under a strategy of several replicas, a loss that model_fn divides by
+    `num_replicas_in_sync` (or takes from tf.nn.compute_average_loss), with a tf.compat.v1.train
+    optimizer.
+
+    Why it matters: in an Estimator these optimizers divide the loss by the number of replicas
+    themselves. The gradients are too small by that factor; nothing is said.
+
+    Bad:
+        loss = tf.reduce_mean(errors) / strategy.num_replicas_in_sync
+
+    Good:
+        loss = tf.reduce_mean(errors)
+
+    When to suppress: when the learning rate makes up for it.
+    """
+
+    code = 'ESX820'
+    slug = 'loss-divided-by-replicas'
+    severity = Severity.WARNING
+    stage = 'modes'
+    mistakes = ('D11',)
+    more_good = (good_half, good_one)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        for build in facts.of('train'):
+            if build.divided_loss is not None:
+                yield self.finding(
+                    build, 'the loss is divided by the number of replicas, and the optimizer '
+                           'divides it again', hint='leave the mean of the replica as it is',
+                    field='loss', op=build.divided_loss, expected='the mean of one replica')
+
+    @staticmethod
+    def bad() -> Any:
+        """Divided by hand, on two replicas."""
+        return _mirrored(_divides)
+
+    @staticmethod
+    def good() -> Any:
+        """Not divided."""
+        return _mirrored(jobs.model_fn)

@@ -1,0 +1,302 @@
+"""Depth 'run' of preflight: real sessions in a scratch folder, and nothing left of them."""
+
+from __future__ import annotations
+
+import glob
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+
+import pytest
+import tensorflow as tf
+
+import estimator_spec_ext as ese
+from estimator_spec_ext.diagnostics import Severity
+from estimator_spec_ext.preflight import cardinality
+from estimator_spec_ext.rules import jobs
+
+v1 = tf.compat.v1
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def run(job, **options):
+    options.setdefault('depth', 'run')
+    options.setdefault('serving_input_receiver_fn', job.serving_input_receiver_fn)
+    return ese.preflight(job.estimator, job.train_spec, job.eval_spec, **options)
+
+
+def slugs(report):
+    return sorted(finding.slug for finding in report.findings)
+
+
+def loud(report):
+    return [finding for finding in report.findings if finding.severity is not Severity.INFO]
+
+
+@pytest.fixture(autouse=True)
+def temporary_folder(tmp_path, monkeypatch):
+    """Other tests may rehearse at the same time."""
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+
+
+def scratch_folders():
+    return glob.glob(os.path.join(tempfile.gettempdir(), 'ese_preflight_*'))
+
+
+class Logging(tf.estimator.SessionRunHook):
+    """Notes what it is asked to do."""
+
+    def __init__(self):
+        self.log = []
+        self.every_n = 50
+
+    def begin(self):
+        self.log.append('begin')
+
+    def after_create_session(self, session, coord):
+        self.log.append('created')
+
+    def after_run(self, run_context, run_values):
+        self.log.append(f'run every {self.every_n}')
+
+    def end(self, session):
+        self.log.append('end')
+        LOG.append(list(self.log))
+
+
+LOG = []
+
+
+def test_hooks_live_their_whole_life_and_come_back_as_they_were():
+    LOG.clear()
+    hook = Logging()
+    job = jobs.job(train_hooks=[hook], evaluate=None, receiver=None)
+    assert not loud(run(job))
+    steps = ['begin', 'created', 'run every 1', 'run every 1', 'end']
+    resumed = ['begin', 'created', 'run every 1', 'end']
+    assert LOG == [steps, resumed]
+    assert (hook.log, hook.every_n) == ([], 50)
+
+
+def test_a_hook_that_model_fn_knows_is_the_same_object():
+    class Knows(tf.estimator.SessionRunHook):
+        def before_run(self, run_context):
+            return v1.train.SessionRunArgs(self.loss)
+
+    hook = Knows()
+
+    def model_fn(features, labels, mode):
+        made = jobs.model_fn(features, labels, mode)
+        if mode == 'train':
+            hook.loss = made.loss
+        return made
+
+    job = jobs.job(model_fn, train_hooks=[hook], evaluate=None, receiver=None)
+    report = run(job)
+    assert not report.errors, report.to_text()
+
+
+def test_model_dir_and_its_checkpoint_are_left_alone():
+    job = jobs.job()
+    job.estimator.train(job.train_spec.input_fn, steps=1)
+    model_dir = job.estimator.model_dir
+    before = {name: os.stat(os.path.join(model_dir, name)).st_mtime_ns
+              for name in os.listdir(model_dir)}
+    folders = scratch_folders()
+    hooks = [v1.train.CheckpointSaverHook(model_dir, save_steps=1),
+             v1.train.StepCounterHook(1, output_dir=model_dir),
+             v1.train.SummarySaverHook(1, output_dir=model_dir, scaffold=v1.train.Scaffold())]
+    job = jobs.job(folder=job.folder, train_hooks=hooks)
+    report = run(job)
+    assert not report.errors, report.to_text()
+    after = {name: os.stat(os.path.join(model_dir, name)).st_mtime_ns
+             for name in os.listdir(model_dir)}
+    assert after == before
+    assert hooks[0]._checkpoint_dir == model_dir
+    assert scratch_folders() == folders
+
+
+def test_in_memory_evaluator_writes_nowhere_else():
+    job = jobs.job(evaluate=None, receiver=None)
+    hook = tf.estimator.experimental.InMemoryEvaluatorHook(
+        job.estimator, jobs.input_fn, every_n_iter=1)
+    job = jobs.job(folder=job.folder, train_hooks=[hook], evaluate=None, receiver=None)
+    hook._estimator = job.estimator
+    report = run(job)
+    assert not report.errors, report.to_text()
+    assert not os.path.exists(job.estimator.model_dir)
+    assert hook._estimator is job.estimator
+
+
+def test_skip_hooks_by_object_and_by_class():
+    class Fails(tf.estimator.SessionRunHook):
+        def begin(self):
+            raise ValueError('not here')
+
+    hook = Fails()
+    job = jobs.job(train_hooks=[hook], evaluate=None, receiver=None)
+    assert 'rehearsal-fails' in slugs(run(job))
+    for skipped in (hook, Fails):
+        report = run(job, skip_hooks=[skipped])
+        assert slugs(report) == ['hook-left-out'], report.to_text()
+
+
+def test_modes_with_errors_are_not_rehearsed():
+    def model_fn(features, labels, mode):
+        prediction = jobs.linear(features)
+        if mode == 'eval':
+            return tf.estimator.EstimatorSpec(mode, loss=tf.square(prediction - labels))
+        return jobs.spec(mode, prediction, labels)
+
+    report = run(jobs.job(model_fn))
+    assert slugs(report) == ['loss-not-scalar']
+    assert report.notes == ('EVAL not rehearsed: it has errors',)
+
+
+def test_a_cluster_is_not_rehearsed():
+    from estimator_spec_ext.rules import preflight_stopping
+    job = preflight_stopping._in_cluster(jobs.job)
+    report = run(job)
+    assert report.notes == (
+        'not rehearsed: the job belongs to a cluster, and needs its other tasks',)
+
+
+def test_a_trained_model_is_evaluated_from_its_own_checkpoint():
+    job = jobs.job()
+    job.estimator.train(job.train_spec.input_fn, steps=1)
+    later = jobs.job(train=None, folder=job.folder)
+    said = []
+    report = run(later, progress=said.append)
+    assert not loud(report), report.to_text()
+    assert said[-2:] == ['rehearsing EVAL', 'rehearsing PREDICT']
+
+
+def test_predict_need_not_take_the_features_of_eval():
+    def model_fn(features, labels, mode):
+        if mode == 'infer':
+            features = {'x': tf.io.decode_raw(features['bytes'], tf.float32)}
+            features['x'].set_shape([None, 3])
+        return jobs.spec(mode, jobs.linear(features), labels)
+
+    def receiver_fn():
+        text = v1.placeholder(tf.string, [None])
+        return tf.estimator.export.ServingInputReceiver({'bytes': text}, text)
+
+    report = run(jobs.job(model_fn, receiver=receiver_fn))
+    assert not loud(report), report.to_text()
+    assert report.notes == ('PREDICT not rehearsed: building it once more gives KeyError',)
+
+
+def test_static_batches_are_not_cut():
+    def input_fn():
+        return jobs.input_fn().map(lambda x, y: (
+            {'x': tf.ensure_shape(x['x'], [4, 3])}, tf.ensure_shape(y, [4, 1]))).repeat()
+
+    def model_fn(features, labels, mode):
+        prediction = jobs.linear(features)
+        if mode != 'infer':
+            prediction += tf.zeros([4, 1])
+        return jobs.spec(mode, prediction, labels)
+
+    job = jobs.job(model_fn, train=input_fn, evaluate=input_fn, eval_options={'steps': 2})
+    assert not loud(run(job))
+
+
+def test_warm_start_takes_part():
+    source = jobs.job()
+    source.estimator.train(source.train_spec.input_fn, steps=1)
+    job = jobs.job(warm_start_from=source.estimator.model_dir)
+    assert not loud(run(job))
+
+
+def test_steps_are_timed_for_the_rule_about_throttling():
+    job = jobs.job(config={'save_checkpoints_steps': 600}, max_steps=6000,
+                   eval_options={'throttle_secs': 600})
+    # A second a step would do; these take milliseconds.
+    assert 'evaluations-throttled' not in slugs(run(job, depth='graph'))
+    assert 'evaluations-throttled' in slugs(run(job))
+
+
+def test_the_time_limit_leaves_a_report():
+    def input_fn():
+        def wait(x):
+            time.sleep(60)
+            return x
+        rows = tf.data.Dataset.from_tensors([1., 2., 3.]).repeat()
+        rows = rows.map(lambda x: tf.ensure_shape(tf.numpy_function(wait, [x], tf.float32), [3]))
+        return rows.batch(4).map(lambda x: ({'x': x}, x[:, :1]))
+
+    folders = scratch_folders()
+    started = time.monotonic()
+    report = run(jobs.job(train=input_fn, evaluate=None), time_limit=2.)
+    assert time.monotonic() - started < 30
+    assert slugs(report) == ['rehearsal-hangs']
+    assert report.notes == ('PREDICT not rehearsed: no time left',)
+    assert scratch_folders() == folders
+
+
+@pytest.mark.once
+@pytest.mark.skipif(os.name == 'nt', reason='signals')
+def test_ctrl_c_leaves_nothing_and_tells_what_was_found(tmp_path):
+    program = textwrap.dedent('''
+        import os, signal, sys, threading
+        import estimator_spec_ext as ese
+        from estimator_spec_ext.preflight.api import PreflightInterrupted
+        from estimator_spec_ext.rules import jobs, preflight_outside
+        job = jobs.job(train=preflight_outside._waits, evaluate=None,
+                       config={'save_checkpoints_steps': 10})
+        def interrupt(text):
+            if text == 'rehearsing TRAIN':
+                threading.Timer(2, os.kill, [os.getpid(), signal.SIGINT]).start()
+        try:
+            ese.preflight(job.estimator, job.train_spec, progress=interrupt, depth='run')
+        except PreflightInterrupted as stopped:
+            print(stopped.report.notes)
+            sys.stdout.flush()
+            os._exit(5)
+    ''')
+    environment = {**os.environ, 'TMPDIR': str(tmp_path), 'PYTHONPATH': ROOT}
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True,
+                          env=environment, timeout=120, check=False)
+    assert done.returncode == 5, done.stderr
+    assert done.stdout.strip() == (
+        "('interrupted while rehearsing TRAIN; what follows was not reached',)")
+    assert not [name for name in os.listdir(tmp_path) if name.startswith('ese_preflight_')]
+
+
+def test_mirrored_strategy_of_one_device():
+    strategy = tf.distribute.MirroredStrategy(['/cpu:0'])
+    job = jobs.job(config={'train_distribute': strategy, 'eval_distribute': strategy})
+    report = run(job, time_limit=60.)
+    assert not loud(report), report.to_text()
+
+
+# How many batches an input function gives.
+
+
+@pytest.mark.parametrize('make, expected', [
+    (lambda d: d, 10),
+    (lambda d: d.batch(3), 4),
+    (lambda d: d.batch(3, drop_remainder=True), 3),
+    (lambda d: d.repeat(2).batch(3), 7),
+    (lambda d: d.repeat(), 'infinite'),
+    (lambda d: d.repeat().take(5), 5),
+    (lambda d: d.shuffle(3).repeat().prefetch(1).map(lambda x: x + 1), 'infinite'),
+    (lambda d: d.filter(lambda x: x > 3), 'unknown'),
+    (lambda d: d.skip(4), 6),
+    (lambda d: d.concatenate(d), 20),
+    (lambda d: tf.data.Dataset.zip((d, d.repeat())), 10),
+    (lambda d: d.padded_batch(4), 3),
+    (lambda d: d.flat_map(tf.data.Dataset.from_tensors), 'unknown'),
+    (lambda d: tf.data.Dataset.from_generator(lambda: iter([1]), tf.int32), 'unknown'),
+    (lambda d: tf.data.Dataset.from_generator(lambda: iter([1]), tf.int32).repeat(), 'infinite'),
+    (lambda d: tf.data.Dataset.from_tensor_slices([1, 2]), 2),
+    (lambda d: tf.zeros([3]), 'infinite'),
+    (lambda d: v1.data.make_one_shot_iterator(d).get_next(), 'unknown'),
+])
+def test_cardinality(make, expected):
+    with tf.Graph().as_default():
+        assert cardinality.of_input(make(tf.data.Dataset.range(10))) == expected

@@ -1,0 +1,146 @@
+"""Depth 'serve' of preflight: exports, read back and asked in a fresh process."""
+
+from __future__ import annotations
+
+import glob
+import os
+import tempfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import estimator_spec_ext as ese
+from estimator_spec_ext.diagnostics import Severity
+from estimator_spec_ext.preflight import receivers
+from estimator_spec_ext.rules import jobs
+
+v1 = tf.compat.v1
+
+
+def run(job, **options):
+    options.setdefault('serving_input_receiver_fn', job.serving_input_receiver_fn)
+    return ese.preflight(job.estimator, job.train_spec, job.eval_spec, **options)
+
+
+def loud(report):
+    return [finding for finding in report.findings if finding.severity is not Severity.INFO]
+
+
+def test_all_is_asked_and_nothing_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    exporters = [tf.estimator.FinalExporter('final', jobs.receiver_fn),
+                 tf.estimator.BestExporter('best', jobs.receiver_fn)]
+    job = jobs.job(receiver=None, eval_options={'exporters': exporters})
+    said = []
+    report = run(job, progress=said.append)
+    assert not report.findings and not report.notes, report.to_text()
+    assert report.depth == 'serve'
+    assert said[-5:] == ['rehearsing PREDICT', "exporting with 'final'",
+                         'asking the export in a fresh process', "exporting with 'best'",
+                         'asking the export in a fresh process']
+    assert not glob.glob(os.path.join(tmp_path, 'ese_preflight_*'))
+    assert not os.path.exists(job.estimator.model_dir)
+    assert exporters[1]._has_exported is False
+
+
+def test_an_exporter_of_unknown_kind_is_not_run():
+    class Uploads(tf.estimator.Exporter):
+        name = 'uploads'
+        _serving_input_receiver_fn = staticmethod(jobs.receiver_fn)
+
+        def export(self, *unused):
+            raise AssertionError('it acts outside')
+
+    job = jobs.job(receiver=None, eval_options={'exporters': [Uploads()]})
+    report = run(job)
+    assert not loud(report), report.to_text()
+    assert "exporter 'uploads' not run: what it does is not known" in report.notes
+
+
+def test_what_an_exporter_does_beside_exporting_is_left_out():
+    class Prints(tf.estimator.FinalExporter):
+        def export(self, *arguments):
+            raise AssertionError('of the real job alone')
+
+    job = jobs.job(receiver=None, eval_options={
+        'exporters': [Prints('final', jobs.receiver_fn)]})
+    assert not loud(run(job))
+
+
+def test_a_trained_model_is_exported_from_its_own_checkpoint():
+    job = jobs.job()
+    job.estimator.train(job.train_spec.input_fn, steps=1)
+    later = jobs.job(train=None, folder=job.folder)
+    report = run(later)
+    assert not loud(report) and not report.notes, report.to_text()
+
+
+def test_a_receiver_that_takes_something_else_is_not_asked():
+    def receiver_fn():
+        text = v1.placeholder(tf.string, [None])
+        rows = tf.io.decode_raw(text, tf.float32)
+        rows.set_shape([None, 3])
+        return tf.estimator.export.ServingInputReceiver({'x': rows}, {'bytes': text})
+
+    report = run(jobs.job(receiver=receiver_fn))
+    assert not loud(report), report.to_text()
+    assert report.notes == (
+        "signatures not asked: no request can be made from the job's own input",)
+
+
+def test_random_answers_are_not_compared():
+    def model_fn(features, labels, mode):
+        prediction = jobs.linear(features)
+        if mode == 'infer':
+            prediction += tf.random.normal(tf.shape(prediction))
+        return jobs.spec(mode, prediction, labels)
+
+    slugs = {finding.slug for finding in run(jobs.job(model_fn)).findings}
+    assert 'served-answers-differ' not in slugs
+
+
+# How requests are made.
+
+
+def _known(receiver):
+    return receivers.of_tap(receiver, receiver.features)
+
+
+def test_raw_features_under_other_names():
+    with tf.Graph().as_default():
+        x = v1.placeholder(tf.float32, [None, 2])
+        known = _known(tf.estimator.export.ServingInputReceiver({'x': x}, {'y': x}))
+    request = known.request({'x': np.ones([3, 2]), 'z': np.ones([3])})
+    assert list(request) == ['y'] and request['y'].shape == (3, 2)
+    assert known.request({'z': np.ones([3])}) is None
+
+
+def test_a_bare_tensor():
+    with tf.Graph().as_default():
+        x = v1.placeholder(tf.float32, [None])
+        known = _known(tf.estimator.export.TensorServingInputReceiver(x, x))
+    assert known.request(np.ones([3]))['input'].shape == (3,)
+
+
+def test_serialized_examples_hold_the_features():
+    with tf.Graph().as_default():
+        receiver = tf.estimator.export.build_parsing_serving_input_receiver_fn({
+            'x': tf.io.FixedLenFeature([2], tf.float32), 'n': tf.io.FixedLenFeature([], tf.int64),
+            's': tf.io.FixedLenFeature([], tf.string)})()
+        known = _known(receiver)
+    assert known.examples == {'x': 'x', 'n': 'n', 's': 's'}
+    texts = known.request({'x': np.array([[1., 2.]]), 'n': np.array([3]),
+                           's': np.array([b'word'])})['examples']
+    feature = tf.train.Example.FromString(texts[0]).features.feature
+    assert list(feature['x'].float_list.value) == [1., 2.]
+    assert list(feature['n'].int64_list.value) == [3]
+    assert list(feature['s'].bytes_list.value) == [b'word']
+
+
+@pytest.mark.parametrize('shape', [[2, 3], []])
+def test_a_fixed_batch_is_not_asked(shape):
+    with tf.Graph().as_default():
+        x = v1.placeholder(tf.float32, shape)
+        known = _known(tf.estimator.export.ServingInputReceiver({'x': x}, {'x': x}))
+    assert not known.known
