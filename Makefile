@@ -20,7 +20,8 @@ export PYTHONNOUSERSITE := 1
 export PYTHON
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help venv test-mistakes readme demo test test-thirdparty lint bench rules-table clean
+.PHONY: help venv demo test test-thirdparty test-mistakes test-dist readme lint bench rules-table
+.PHONY: dist clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +44,12 @@ test-thirdparty:  ## Run the estimators of other packages through strict_model_f
 test-mistakes: venv  ## Run programs with every class of mistake, and their correct twins
 	@ESE_MISTAKES=1 "$(RUN)" -m pytest tests/mistakes $(ARGS)
 
+test-dist: venv  ## Install the wheel into fresh environments and test the installed package
+	@ESE_DIST=1 "$(RUN)" -m pytest tests/dist $(ARGS)
+
+dist: venv  ## Build the wheel and the source distribution into dist/
+	@"$(RUN)" tools/build_dist.py dist
+
 readme: venv  ## Write the report and the tables of README.md anew
 	@"$(RUN)" tools/readme.py
 
@@ -50,6 +57,7 @@ lint: venv  ## Run the linter and the type checker
 	@status=0; \
 	"$(RUN)" -m ruff check . || status=1; \
 	"$(RUN)" -m mypy || status=1; \
+	"$(RUN)" -m mypy --strict --follow-imports=silent tests/typing/user_program.py || status=1; \
 	exit $$status
 
 bench: venv  ## Measure the cost of the checks against stock TensorFlow

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Callable, Iterable, Mapping, Optional
+from typing import Any, Callable, Iterable, Mapping, Optional, TypeVar
 
 from estimator_spec_ext import describe, engine, export, facts, registry
 from estimator_spec_ext.compat import EstimatorSpec, distribution, do_not_convert, graphs, tf
 from estimator_spec_ext.diagnostics import Report
+
+_Spec = TypeVar('_Spec')
 
 
 class StrictEstimatorSpec(EstimatorSpec):
@@ -210,7 +212,7 @@ def guarded_loss(loss: Any, mode: Any) -> Any:
 
 
 @do_not_convert
-def replace(spec: Any, **changes: Any) -> Any:
+def replace(spec: _Spec, **changes: Any) -> _Spec:
     """A new spec of the same class with some fields changed and all others kept.
 
     Stock's own `_replace` returns the base class and ignores names that it does not know.
@@ -235,10 +237,11 @@ def replace(spec: Any, **changes: Any) -> Any:
       >>> type(new).__name__, len(new.prediction_hooks)
       ('StrictEstimatorSpec', 1)
     """
-    unknown = sorted(set(changes) - set(spec._fields))
+    old: Any = spec
+    unknown = sorted(set(changes) - set(old._fields))
     if unknown:
-        raise ValueError(f'{type(spec).__name__} has no field {", ".join(map(repr, unknown))}; '
-                         f'its fields are {", ".join(spec._fields)}')
-    if changes.get('mode', spec.mode) != spec.mode:
+        raise ValueError(f'{type(old).__name__} has no field {", ".join(map(repr, unknown))}; '
+                         f'its fields are {", ".join(old._fields)}')
+    if changes.get('mode', old.mode) != old.mode:
         raise ValueError('mode of EstimatorSpec cannot be changed.')
-    return type(spec)(**{**spec._asdict(), **changes})
+    return type(old)(**{**old._asdict(), **changes})

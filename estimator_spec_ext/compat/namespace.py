@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 import tensorflow as tf
 
@@ -22,5 +22,9 @@ from tensorflow_estimator.python.estimator.tpu import tpu_estimator as _tpu  # n
 
 TPUEstimatorSpec: Any = _tpu.TPUEstimatorSpec
 
-# Under a strategy AutoGraph would convert our helpers together with the model_fn.
-do_not_convert: Any = tf.autograph.experimental.do_not_convert
+_Function = TypeVar('_Function', bound=Callable[..., Any])
+
+
+def do_not_convert(function: _Function) -> _Function:
+    """Keeps AutoGraph, which works under a strategy, from converting `function` as well."""
+    return tf.autograph.experimental.do_not_convert(function)
