@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import sys
+from typing import Any
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
         answers.flush()
 
 
-def _answer(tf, request):
+def _answer(tf: Any, request: dict[str, Any]) -> dict[str, Any]:
     """{'signatures': {name: {'inputs': [...], 'outputs': [...]}}} or {'error': text}."""
     with open(request['queries'], 'rb') as file:
         queries = pickle.load(file)
@@ -46,7 +47,8 @@ def _answer(tf, request):
                            if not name.startswith('__')}}
 
 
-def _query(session, signature, name, feeds):
+def _query(session: Any, signature: Any, name: str,
+           feeds: dict[str, Any]) -> tuple[str, Any, Any]:
     """(name, outputs, None), or (name, None, what went wrong)."""
     if signature is None:
         return name, None, 'no such signature'
@@ -62,7 +64,7 @@ def _query(session, signature, name, feeds):
         return name, None, _text(error)
 
 
-def _text(error):
+def _text(error: Exception) -> str:
     return f'{type(error).__name__}\n{error}'[:4000]
 
 
