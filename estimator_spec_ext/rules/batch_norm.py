@@ -16,7 +16,6 @@ from estimator_spec_ext.rules import training
 
 _BRANCHING = frozenset({'If', 'StatelessIf', 'Case', 'StatelessCase', 'Merge'})
 _PASSING = ('Identity', 'Squeeze', 'Reshape', 'Cast')
-_USUAL_NAME = re.compile(r'(moving|running|pop|population)_?(mean|var|std|avg|average|inv)')
 # How far an update may lie from the statistic that it averages.
 _MAX_WALK = 80
 
@@ -122,7 +121,7 @@ def _stale(facts: SpecFacts) -> list[_Stale]:
             if branching and _has_learning_phase(facts):
                 continue  # By default the batch's statistics are not used at all.
             fused = any(tensor.op.type.startswith('FusedBatchNorm') for tensor in sources)
-            usual = in_collection or fused or bool(_USUAL_NAME.search(info.name.lower()))
+            usual = in_collection or fused or bool(training.MOVING_NAME.search(info.name.lower()))
             found.append(_Stale(info, in_collection, sources, usual and not branching))
         elif in_collection and any(handle in facts.step_ops for handle in info.handles):
             found.append(_Stale(info, True, (), False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator
+from typing import Any, Container, Iterable, Iterator
 
 from estimator_spec_ext import nodes
 from estimator_spec_ext.compat import tf, v1
@@ -10,7 +10,7 @@ from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.nodes import Node, Output
 from estimator_spec_ext.rule import EVAL, PREDICT, Rule
-from estimator_spec_ext.rules import exported
+from estimator_spec_ext.rules import exported, training
 
 _FUSED = frozenset({'FusedBatchNorm', 'FusedBatchNormV2', 'FusedBatchNormV3'})
 _SQUARES = frozenset({'SquaredDifference', 'Square'})
@@ -23,11 +23,12 @@ _PASSING = frozenset({
 _MAX_VISITS = 80
 
 
-def uses_batch_statistics(node: Node) -> bool:
+def uses_batch_statistics(node: Node, idle: Container[Any] = ()) -> bool:
     """Whether a node normalises by the batch while a moving average of the same is kept.
 
     Args:
       node: a FusedBatchNorm, or the squared difference of which a variance is the mean.
+      idle: the numbers of channels for which there are moving averages that nothing reads.
 
     Returns:
       False for layer, group and instance normalisation, which keep no average, and for a branch
@@ -36,16 +37,28 @@ def uses_batch_statistics(node: Node) -> bool:
     if node.type in _FUSED:
         if not node.attribute('is_training') or not node.runs():
             return False
-        return bool(_reached(_statistics(node)) & _AVERAGES)
+        return _channels(node, 1) in idle or bool(_reached(_statistics(node)) & _AVERAGES)
     if not node.runs():
         return False
     for reader, position, _ in node.consumers():
         if reader.type != 'Mean' or position != 0 or reader.scalar():
             continue
         reached = _reached(reader.consumers())
-        if reached & _AVERAGES and reached & _ROOTS:
+        if reached & _ROOTS and (reached & _AVERAGES or _channels(reader) in idle):
             return True
     return False
+
+
+def _channels(node: Node, position: int = 0) -> Any:
+    """How many numbers an output has; None when it is not known."""
+    return node.op.outputs[position].shape.num_elements() if node.body is None else None
+
+
+def _idle_averages(facts: SpecFacts, running: set[Any]) -> set[Any]:
+    """The numbers of channels of moving averages that are in the graph and that nothing reads."""
+    return {info.shape.num_elements() for info in facts.index.variables
+            if not info.trainable and training.MOVING_NAME.search(info.name.lower())
+            and not any(op in running for op in info.handles)} - {None, 1}
 
 
 def _statistics(fused: Node) -> list[tuple[Node, int, Output]]:
@@ -126,8 +139,9 @@ class BatchNormInTrainingMode(Rule):
         outputs = exported.handed_out(facts) if facts.is_predict else []
         running = (index.ancestors([output.tensor for output in outputs]) if facts.is_predict
                    else facts.step_ops)
+        idle = _idle_averages(facts, running)
         found = [node for node in nodes.find(index, kinds, running)
-                 if uses_batch_statistics(node)]
+                 if uses_batch_statistics(node, idle)]
         if not found:
             return
         first = found[0]
@@ -170,11 +184,20 @@ def _by_hand_in_eval() -> Any:
     return {'mode': 'eval', 'loss': tf.reduce_mean(tf.square(net))}
 
 
+def _averages_without_a_reader() -> Any:
+    """Made for this mode, and forgotten: the updates are in TRAIN alone."""
+    x = v1.placeholder(tf.float32, [None, 4], name='x')
+    for name in ('moving_mean', 'moving_variance'):
+        v1.get_variable(name, [4], trainable=False)
+    mean, variance = tf.nn.moments(x, [0])
+    return _predict(lambda x: tf.nn.batch_normalization(x, mean, variance, None, None, 1e-3), x)
+
+
 def _default_that_trains() -> Any:
     """Nobody feeds the placeholder, and its default is to train."""
-    training = v1.placeholder_with_default(True, [], name='training')
+    flag = v1.placeholder_with_default(True, [], name='training')
     layer = tf.keras.layers.BatchNormalization(name='norm')
-    return _predict(lambda x: layer(x, training=training),
+    return _predict(lambda x: layer(x, training=flag),
                     v1.placeholder(tf.float32, [None, 4], name='x'))
 
 
@@ -209,6 +232,7 @@ def _error_by_column() -> Any:
             'eval_metric_ops': {'error': (tf.reduce_mean(tf.sqrt(mean)), update)}}
 
 
-BatchNormInTrainingMode.more_bad = (_not_fused, _by_hand_in_eval, _default_that_trains)
+BatchNormInTrainingMode.more_bad = (
+    _not_fused, _by_hand_in_eval, _averages_without_a_reader, _default_that_trains)
 BatchNormInTrainingMode.more_good = (
     _layer_norm, _instance_norm, _learning_phase, _error_by_column)

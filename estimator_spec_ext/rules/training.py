@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Iterable, Optional
 
 from estimator_spec_ext.compat import graphs, tf, v1
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.graph import VariableInfo
 
+# What moving statistics are called, in lower case.
+MOVING_NAME = re.compile(r'(moving|running|pop|population)_?(mean|var|std|avg|average|inv)')
 _LOCAL = frozenset({v1.GraphKeys.LOCAL_VARIABLES, v1.GraphKeys.METRIC_VARIABLES})
 
 
