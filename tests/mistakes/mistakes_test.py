@@ -12,6 +12,8 @@ from estimator_spec_ext import registry
 from estimator_spec_ext.diagnostics import Severity
 from tests.mistakes import (
     batch_norm,
+    devices,
+    evaluations,
     exports,
     global_step,
     gradients,
@@ -21,15 +23,18 @@ from tests.mistakes import (
     normalizers,
     objectives,
     optimizers,
+    outputs,
     predictions,
     replicas,
     scaffolds,
     schedules,
+    sessions,
 )
 from tests.mistakes.harness import case, describe, findings
 
 MODULES = (global_step, schedules, batch_norm, losses, gradients, predictions, exports, metrics,
-           hooks, scaffolds, replicas, optimizers, normalizers, objectives)
+           hooks, scaffolds, replicas, optimizers, normalizers, objectives, outputs, evaluations,
+           sessions, devices)
 PROGRAMS = [(program, mode) for module in MODULES for program in module.PROGRAMS
             for mode in program.modes]
 CASES = [case(program, mode) for program, mode in PROGRAMS]
