@@ -289,7 +289,7 @@ def early_stopping_by_hooks(features, labels, mode):
     """Stop hooks, a decorated hook and one that makes others."""
     loss = _xent(labels, _logits(features))
     hooks = [v1.train.StopAtStepHook(num_steps=5), v1.train.NanTensorHook(loss),
-             v1.train.GlobalStepWaiterHook(0), v1.train.FeedFnHook(lambda: {}),
+             v1.train.GlobalStepWaiterHook(0), v1.train.FeedFnHook(dict),
              v1.train.LoggingTensorHook({'loss': loss, 'step': v1.train.get_global_step()}, 10),
              v1.train.LoggingTensorHook(['loss_by_name'], at_end=True)]
     tf.identity(loss, name='loss_by_name')
