@@ -20,8 +20,8 @@ export PYTHONNOUSERSITE := 1
 export PYTHON
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help venv demo test test-thirdparty test-mistakes test-dist readme lint bench rules-table
-.PHONY: dist clean
+.PHONY: help venv demo test test-thirdparty test-mistakes test-cluster test-dist readme lint
+.PHONY: bench rules-table dist clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ test-dist: venv  ## Install the wheel into fresh environments and test the insta
 
 dist: venv  ## Build the wheel and the source distribution into dist/
 	@"$(RUN)" tools/build_dist.py dist
+
+test-cluster: venv  ## Run real clusters of processes on this machine: every strategy, and faults
+	@ESE_CLUSTER=1 "$(RUN)" -m pytest tests/cluster $(ARGS)
 
 readme: venv  ## Write the report and the tables of README.md anew
 	@"$(RUN)" tools/readme.py

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from estimator_spec_ext.version import __version__
 
 if TYPE_CHECKING:
+    from estimator_spec_ext.agreement.hook import GraphAgreementHook
     from estimator_spec_ext.diagnostics import Finding, Report, Severity, Where
     from estimator_spec_ext.engine import findings
     from estimator_spec_ext.errors import EstimatorSpecError, EstimatorSpecTypeError
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from estimator_spec_ext.validate import validate_estimator_spec, validate_hooks
 
 __all__ = [
-    'EstimatorSpecError', 'EstimatorSpecTypeError', 'Finding', 'HookElement', 'Report', 'Rule',
+    'EstimatorSpecError', 'EstimatorSpecTypeError', 'Finding',
+    'GraphAgreementHook', 'HookElement', 'Report', 'Rule',
     'Severity', 'StrictEstimatorSpec', 'StrictTPUEstimatorSpec', 'Where', '__version__',
     'create_estimator_spec', 'create_eval_estimator_spec', 'create_predict_estimator_spec',
     'create_train_estimator_spec', 'default_export_outputs', 'explain', 'findings',
@@ -45,6 +47,7 @@ _HOMES = {
     'EstimatorSpecError': 'errors',
     'EstimatorSpecTypeError': 'errors',
     'Finding': 'diagnostics',
+    'GraphAgreementHook': 'agreement.hook',
     'HookElement': 'hooks',
     'Report': 'diagnostics',
     'Rule': 'rule',

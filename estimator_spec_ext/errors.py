@@ -49,3 +49,9 @@ class SuppressionError(ValueError):
     """A suppression names no rule, or gives no reason."""
 
     ag_pass_through = True
+
+
+class GraphAgreementError(RuntimeError):
+    """The roles of a distributed job have built graphs that differ, or a role did not come."""
+
+    ag_pass_through = True

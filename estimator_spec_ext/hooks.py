@@ -56,6 +56,9 @@ _ADAPTERS: tuple[tuple[Any, tuple[tuple[tuple[str, ...], bool], ...], tuple[str,
      ('before_run', '_get_summary_op')),
 )
 
+# Where this package's own hooks live; the examples of the rules play the user's part.
+_OWN_HOOKS = ('estimator_spec_ext.agreement.hook', 'estimator_spec_ext.watchdog')
+
 _ATOMS = (str, bytes, int, float, complex, type(None), type(Ellipsis), types.ModuleType,
           types.BuiltinFunctionType, type)
 # Objects with lives of their own; what they hold is not what the hook fetches.
@@ -104,9 +107,14 @@ def resolve(graph: tf.Graph, name: str) -> Any:
 
 
 def is_stock(hook: Any) -> bool:
-    """Whether the hook's class is TensorFlow's own, so that all it does is known."""
+    """Whether the hook's class is TensorFlow's or this package's, so that all it does is known."""
     module = module_of(type(hook))
-    return module.split('.')[0] in ('tensorflow', 'tensorflow_estimator')
+    return is_own(hook) or module.split('.')[0] in ('tensorflow', 'tensorflow_estimator')
+
+
+def is_own(hook: Any) -> bool:
+    """Whether the hook is one of this package's."""
+    return module_of(type(hook)) in _OWN_HOOKS
 
 
 def class_name(hook: Any) -> str:

@@ -6,12 +6,14 @@ import functools
 import inspect
 from typing import Any, Callable, Mapping, Optional
 
-from estimator_spec_ext import engine, facts, specs, tpu
-from estimator_spec_ext.compat import EstimatorSpec, TPUEstimatorSpec, do_not_convert, tf
+from estimator_spec_ext import engine, facts, job_role, specs, tpu
+from estimator_spec_ext.agreement import hook
+from estimator_spec_ext.compat import EstimatorSpec, ModeKeys, TPUEstimatorSpec, do_not_convert, tf
 
 
 def strict_model_fn(model_fn: Optional[Callable[..., Any]] = None, *,
-                    suppress: Optional[Mapping[str, str]] = None) -> Callable[..., Any]:
+                    suppress: Optional[Mapping[str, str]] = None,
+                    agreement: bool = False) -> Callable[..., Any]:
     """Wraps or decorates a model_fn, so that the spec it returns is checked strictly.
 
     The wrapped function keeps its signature, since Estimator looks at the names of the arguments.
@@ -20,6 +22,8 @@ def strict_model_fn(model_fn: Optional[Callable[..., Any]] = None, *,
     Args:
       model_fn: the function; None when used as a decorator with arguments.
       suppress: reasons by slug or code of a rule.
+      agreement: in a job in which several roles train, add a `GraphAgreementHook`, which stops all
+        of them when they have built different graphs.
 
     Returns:
       A model_fn that returns a `StrictEstimatorSpec` and raises `EstimatorSpecError`.
@@ -37,20 +41,45 @@ def strict_model_fn(model_fn: Optional[Callable[..., Any]] = None, *,
       'StrictEstimatorSpec'
     """
     if model_fn is None:
-        return functools.partial(strict_model_fn, suppress=suppress)
+        return functools.partial(strict_model_fn, suppress=suppress, agreement=agreement)
     if not callable(model_fn):
         raise TypeError(f'model_fn must be callable, got {type(model_fn).__name__}')
     signature = inspect.signature(model_fn)
+    shown = _with_config(signature) if agreement else signature
 
     @functools.wraps(model_fn)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        config = _argument(shown, args, kwargs, 'config')
+        if shown is not signature:
+            kwargs = {name: value for name, value in kwargs.items() if name != 'config'}
         spec = model_fn(*args, **kwargs)
-        config = _argument(signature, args, kwargs, 'config')
-        return make_strict(spec, suppress=suppress, context=context_of(config))
+        return make_strict(spec, suppress=suppress, context=context_of(config),
+                           hooks=agreement_hooks(config) if agreement else ())
 
     # Estimator asks getfullargspec, which does not follow __wrapped__.
-    wrapped.__signature__ = signature  # type: ignore[attr-defined]
+    wrapped.__signature__ = shown  # type: ignore[attr-defined]
     return wrapped
+
+
+def _with_config(signature: inspect.Signature) -> inspect.Signature:
+    """The signature with an argument `config`: Estimator passes it to those that name it."""
+    parameters = list(signature.parameters.values())
+    if 'config' in signature.parameters:
+        return signature
+    usual = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    place = sum(parameter.kind in usual for parameter in parameters)
+    parameters.insert(place, inspect.Parameter(
+        'config', inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None))
+    return signature.replace(parameters=parameters)
+
+
+@do_not_convert
+def agreement_hooks(config: Any) -> tuple[Any, ...]:
+    """A `GraphAgreementHook` when several roles train in this job; nothing otherwise."""
+    model_dir = getattr(config, 'model_dir', None)
+    if not model_dir or not job_role.trains_with_others():
+        return ()
+    return (hook.GraphAgreementHook(model_dir),)
 
 
 @do_not_convert
@@ -71,13 +100,26 @@ def context_of(config: Any) -> facts.JobContext:
 
 @do_not_convert
 def make_strict(spec: Any, *, suppress: Optional[Mapping[str, str]] = None,
-                context: facts.JobContext = facts.NO_CONTEXT) -> Any:
-    """A strict spec of any spec; what is no spec is handed on, for Estimator to refuse."""
+                context: facts.JobContext = facts.NO_CONTEXT,
+                hooks: tuple[Any, ...] = ()) -> Any:
+    """A strict spec of any spec; what is no spec is handed on, for Estimator to refuse.
+
+    Args:
+      spec: what a model_fn returned.
+      suppress: reasons by slug or code of a rule.
+      context: what is known of the job.
+      hooks: further training_hooks; other modes do without.
+
+    Returns:
+      A strict spec, or `spec`.
+    """
     for_tpu = isinstance(spec, TPUEstimatorSpec)
     if not for_tpu and not isinstance(spec, EstimatorSpec):
         return spec
     fields = spec._asdict()
     mode = fields.pop('mode')
+    if hooks and mode == ModeKeys.TRAIN:
+        fields['training_hooks'] = (*(fields['training_hooks'] or ()), *hooks)
     cls: Any = tpu.StrictTPUEstimatorSpec if for_tpu else specs.StrictEstimatorSpec
     if isinstance(spec, cls):
         cls = type(spec)

@@ -43,6 +43,17 @@ def replica() -> tuple[int, int]:
     return (replica_id if isinstance(replica_id, int) else 0), context.num_replicas_in_sync
 
 
+def is_first_replica_here() -> bool:
+    """Whether the first replica of this process is being built; True without replicas.
+
+    The ids of `replica` go through all workers: on the second worker there is no replica 0.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        return True
+    return getattr(context, '_local_replica_id', replica()[0]) == 0
+
+
 def has_strategy() -> bool:
     """True inside the scope of a strategy of the user's."""
     return tf.distribute.has_strategy()

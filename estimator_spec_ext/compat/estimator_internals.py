@@ -203,12 +203,12 @@ def probe(estimator: Any, tap: Tap) -> Any:
 def _enter_model_fn(tap: Tap, features: Any, labels: Any) -> None:
     tap.stage = MODEL_FN
     tap.graph = tf.compat.v1.get_default_graph()
-    if distribution.replica()[0] == 0:
+    if distribution.is_first_replica_here():
         tap.features, tap.labels = features, labels
 
 
 def _leave_model_fn(tap: Tap, spec: Any) -> Any:
-    if distribution.replica()[0] == 0:
+    if distribution.is_first_replica_here():
         tap.spec = spec
         tap.fields, tap.site = _as_given(spec, tap.attempts)
     tap.on_spec(tap)

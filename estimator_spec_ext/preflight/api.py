@@ -10,7 +10,8 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
-from estimator_spec_ext import engine, registry
+from estimator_spec_ext import engine, job_role, registry
+from estimator_spec_ext.agreement.hook import GraphAgreementHook
 from estimator_spec_ext.compat import checkpoints, export_internals, tf
 from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.diagnostics import Report, merge_reports
@@ -94,6 +95,9 @@ def train_and_evaluate(estimator: Any, train_spec: Any, eval_spec: Any,
                        **preflight_options: Any) -> Any:
     """`tf.estimator.train_and_evaluate` after a `preflight` without errors.
 
+    In a job in which several roles train, a `GraphAgreementHook` is added to the hooks of
+    `train_spec`.
+
     Args:
       estimator: as there.
       train_spec: as there.
@@ -109,6 +113,9 @@ def train_and_evaluate(estimator: Any, train_spec: Any, eval_spec: Any,
     report = preflight(estimator, train_spec, eval_spec, **preflight_options)
     report.raise_for_errors()
     engine.log_warnings(report)
+    if job_role.trains_with_others():
+        hook = GraphAgreementHook(estimator.model_dir)
+        train_spec = train_spec._replace(hooks=(*train_spec.hooks, hook))
     return tf.estimator.train_and_evaluate(estimator, train_spec, eval_spec)
 
 

@@ -1,0 +1,1 @@
+"""Roles of a distributed job compare their graphs before the first step."""
