@@ -16,9 +16,10 @@ def create_estimator_spec(
         train_op_fn: Any = None, trainable_variables: Any = None, update_ops: Any = None,
         layers: Any = None, clip_norm: Any = None, clip_value: Any = None,
         global_clip_norm: Any = None, gradient_transform: Any = None, ema_decay: Any = None,
-        metrics_fn: Any = None, export_outputs: Any = None, default_signature: Any = None,
-        training_chief_hooks: Any = None, training_hooks: Any = None,
-        evaluation_hooks: Any = None, prediction_hooks: Any = None, scaffold: Any = None,
+        warm_start_from: Any = None, metrics_fn: Any = None, export_outputs: Any = None,
+        default_signature: Any = None, training_chief_hooks: Any = None,
+        training_hooks: Any = None, evaluation_hooks: Any = None, prediction_hooks: Any = None,
+        scaffold: Any = None,
         suppress: Optional[Mapping[str, str]] = None) -> StrictEstimatorSpec:
     """The spec of whichever mode it is given; calls only the functions that this mode needs.
 
@@ -56,6 +57,12 @@ def create_estimator_spec(
         called before clipping.
       ema_decay: keeps an exponential moving average of each variable that is trained; EVAL and
         PREDICT then use the averages in place of the variables.
+      warm_start_from: a checkpoint's path or folder, whose values TRAIN starts from: all trainable
+        variables and their moving statistics; or `tf.estimator.WarmStartSettings`, which choose and
+        rename; or a function that returns one of these, or None. What the checkpoint lacks or holds
+        in another shape is refused. Unlike Estimator's own argument it also gives the averages of
+        `ema_decay` their first values. A checkpoint in model_dir takes precedence; the source must
+        exist nevertheless.
       metrics_fn: `metrics_fn(labels, predictions)` returns `eval_metric_ops`, or a dict with such
         entries. An entry can also be a `tf.keras.metrics.Metric`, its class, or a function that
         returns one; it is updated with labels and predictions when it was not yet.
@@ -127,6 +134,21 @@ def create_estimator_spec(
       >>> build('eval', ema_decay=0.99).scaffold.saver is not None
       True
 
+      Weights that another job has trained:
+
+      >>> import tempfile
+      >>> folder = tempfile.TemporaryDirectory()
+      >>> with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+      ...     weight = tf.compat.v1.get_variable('w', [3, 1], use_resource=True)
+      ...     session.run(weight.initializer)
+      ...     path = tf.compat.v1.train.Saver().save(session, folder.name + '/trained')
+      >>> spec = build('train', warm_start_from=path)
+      >>> build('train', warm_start_from=tf.estimator.WarmStartSettings(path, 'weight'))
+      Traceback (most recent call last):
+      ...
+      estimator_spec_ext.errors.EstimatorSpecError: estimator_spec_ext: 1 error
+      ...
+
       Metrics as functions, as Keras metrics, or both:
 
       >>> spec = build('eval', metrics_fn=lambda labels, predictions: {
@@ -148,6 +170,22 @@ def create_estimator_spec(
       >>> outputs = heads('infer').export_outputs
       >>> sorted(outputs), outputs['serving_default'] is outputs['second']
       (['first', 'second', 'serving_default'], True)
+
+      Hooks, of which each mode takes its own, and a scaffold:
+
+      >>> stop = tf.compat.v1.train.StopAtStepHook(3)
+      >>> scaffold = tf.compat.v1.train.Scaffold()
+      >>> build('train', training_hooks=[stop], scaffold=scaffold).training_hooks == (stop,)
+      True
+      >>> spec = build('train', training_chief_hooks=[tf.compat.v1.train.NanTensorHook('loss')])
+      >>> counter = tf.compat.v1.train.StepCounterHook(output_dir=None, summary_writer=object())
+      >>> spec = build('eval', evaluation_hooks=[counter])
+      >>> spec = build('infer', prediction_hooks=[counter])
+
+      A finding that is meant so:
+
+      >>> spec = build('eval', loss_fn=lambda labels, predictions: tf.size(predictions['y']),
+      ...              suppress={'loss-not-floating': 'the number of rows'})
 
       A Keras model, whose batch normalisation and regularizers count:
 
@@ -190,5 +228,6 @@ def create_estimator_spec(
         trainable_variables=trainable_variables, update_ops=update_ops, layers=layers,
         clip_norm=clip_norm, clip_value=clip_value, global_clip_norm=global_clip_norm,
         gradient_transform=gradient_transform, ema_decay=ema_decay,
+        warm_start_from=warm_start_from,
         training_chief_hooks=training_chief_hooks, training_hooks=training_hooks,
         scaffold=scaffold, suppress=suppress)

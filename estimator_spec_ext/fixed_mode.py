@@ -5,7 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Mapping, Optional
 
-from estimator_spec_ext import describe, engine, export, facts, metrics_bridge, training
+from estimator_spec_ext import (
+    describe,
+    engine,
+    export,
+    facts,
+    metrics_bridge,
+    training,
+    warm_start,
+)
 from estimator_spec_ext.compat import do_not_convert, estimator, graphs, tf
 from estimator_spec_ext.diagnostics import Finding, Report
 from estimator_spec_ext.specs import StrictEstimatorSpec
@@ -17,8 +25,8 @@ def create_train_estimator_spec(
         loss_weights: Any = None, regularization_losses: Any = None,
         trainable_variables: Any = None, update_ops: Any = None, layers: Any = None,
         clip_norm: Any = None, clip_value: Any = None, global_clip_norm: Any = None,
-        gradient_transform: Any = None, ema_decay: Any = None, training_chief_hooks: Any = None,
-        training_hooks: Any = None, scaffold: Any = None,
+        gradient_transform: Any = None, ema_decay: Any = None, warm_start_from: Any = None,
+        training_chief_hooks: Any = None, training_hooks: Any = None, scaffold: Any = None,
         suppress: Optional[Mapping[str, str]] = None) -> StrictEstimatorSpec:
     """The spec of TRAIN: `create_estimator_spec` with what only TRAIN uses.
 
@@ -37,6 +45,7 @@ def create_train_estimator_spec(
       global_clip_norm: as in `create_estimator_spec`.
       gradient_transform: as in `create_estimator_spec`.
       ema_decay: as in `create_estimator_spec`.
+      warm_start_from: as in `create_estimator_spec`.
       training_chief_hooks: hooks for the chief alone.
       training_hooks: hooks for every worker.
       scaffold: a `tf.compat.v1.train.Scaffold`.
@@ -66,6 +75,8 @@ def create_train_estimator_spec(
     fields = dict(predictions=predictions, training_chief_hooks=training_chief_hooks,
                   training_hooks=training_hooks, scaffold=scaffold)
     loss = _total_loss('train', loss, loss_weights, regularization_losses, net, fields, suppress)
+    if warm_start_from is not None:  # before the averages, which start from the same values
+        warm_start.start_from(warm_start_from, suppress)
     variables = None
     if train_op_fn is None or ema_decay is not None:
         variables = training.trainable(trainable_variables, net)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -39,8 +40,10 @@ def _predictions():
 
 @pytest.mark.parametrize(('mode', 'unused'), [
     ('train', ['metrics_fn']),
-    ('eval', ['optimizer', 'train_op_fn', 'trainable_variables', 'gradient_transform']),
-    ('infer', ['loss_fn', 'metrics_fn', 'optimizer', 'trainable_variables', 'gradient_transform']),
+    ('eval', ['optimizer', 'train_op_fn', 'trainable_variables', 'gradient_transform',
+              'warm_start_from']),
+    ('infer', ['loss_fn', 'metrics_fn', 'optimizer', 'trainable_variables', 'gradient_transform',
+               'warm_start_from']),
 ])
 def test_only_the_callables_of_the_mode_are_called(graph, mode, unused):
     """Whatever the mode does not need is not evaluated."""
@@ -91,6 +94,14 @@ def test_the_fixed_forms_have_just_what_their_mode_uses():
         ese.create_eval_estimator_spec(None, optimizer=None)
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'loss'"):
         ese.create_train_estimator_spec(optimizer=None)
+
+
+def test_each_option_is_shown_in_an_example():
+    """The examples of the docstring run; here, that none is missing."""
+    examples = ese.create_estimator_spec.__doc__.split('Example:')[1]
+    missing = [name for name in inspect.signature(ese.create_estimator_spec).parameters
+               if name != 'mode' and not re.search(rf"\b{name}=|'{name}':", examples)]
+    assert not missing
 
 
 def test_no_loss_fn(graph):

@@ -40,3 +40,14 @@ def test_updates_of_keras_layers(tmp_path):
     np.testing.assert_allclose(
         estimator.get_variable_value('batch_normalization/moving_mean'),
         0.5 * strategy_job.X.mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_warm_start(tmp_path):
+    """Every replica starts from the source, and so do the averages."""
+    source, _ = strategy_job.train(tmp_path / 'source', strategy_job.OPTIMIZERS['tf1'])
+    weight = source.get_variable_value('w')
+    estimator, _ = strategy_job.train(
+        tmp_path / 'warm', lambda: tf.compat.v1.train.GradientDescentOptimizer(0.), _mirrored(), 2,
+        steps=1, warm_start_from=tf.estimator.WarmStartSettings(source.model_dir, 'w'))
+    for name in ('w', 'w/ExponentialMovingAverage'):
+        np.testing.assert_array_equal(estimator.get_variable_value(name), weight, err_msg=name)

@@ -23,7 +23,7 @@ OPTIMIZERS = {
 }
 
 
-def _model_fn(features, labels, mode, optimizer, norm):
+def _model_fn(features, labels, mode, optimizer, norm, warm_start_from):
     regularizer = tf.keras.regularizers.l2(0.01)
     weight = v1.get_variable('w', initializer=W, use_resource=True, regularizer=regularizer)
     layer = tf.keras.layers.BatchNormalization(momentum=0.5) if norm else None
@@ -31,12 +31,13 @@ def _model_fn(features, labels, mode, optimizer, norm):
     return ese.create_estimator_spec(
         mode, predictions=tf.matmul(hidden, weight), labels=labels,
         loss_fn=lambda labels, predictions: tf.reduce_mean((labels - predictions) ** 2),
-        layers=layer, optimizer=optimizer, ema_decay=0.5,
+        layers=layer, optimizer=optimizer, ema_decay=0.5, warm_start_from=warm_start_from,
         metrics_fn=lambda labels, predictions: {
             'mae': v1.metrics.mean_absolute_error(labels, predictions)})
 
 
-def train(model_dir, optimizer, strategy=None, replicas=1, steps=4, norm=False):
+def train(model_dir, optimizer, strategy=None, replicas=1, steps=4, norm=False,
+          warm_start_from=None):
     """Trains and evaluates; the same data whatever the number of replicas.
 
     Returns:
@@ -47,7 +48,7 @@ def train(model_dir, optimizer, strategy=None, replicas=1, steps=4, norm=False):
         session_config=v1.ConfigProto(device_count={'CPU': 2}))
 
     def model_fn(features, labels, mode):  # a closure, since Estimator copies its params
-        return _model_fn(features, labels, mode, optimizer, norm)
+        return _model_fn(features, labels, mode, optimizer, norm, warm_start_from)
 
     estimator = tf.estimator.Estimator(model_fn, config=config)
 

@@ -9,8 +9,10 @@ from typing import Any, Iterable, Mapping, Optional
 import tensorflow as tf
 from tensorflow.python.checkpoint import checkpoint as _checkpoint
 from tensorflow.python.ops import variables as _variables
+from tensorflow.python.training import saver as _saver
 from tensorflow.python.training import warm_starting_util as _warm_starting_util
 from tensorflow.python.training.saving import saveable_object as _saveable_object
+from tensorflow_estimator.python.estimator import estimator as _estimator_lib
 
 from estimator_spec_ext.compat import distribution, graphs
 
@@ -176,6 +178,13 @@ def read_checkpoint(path_or_folder: Any) -> Optional[Checkpoint]:
                       _OBJECT_GRAPH_KEY in shapes)
 
 
+def variable_names(checkpoint: Checkpoint) -> frozenset[str]:
+    """The names of the variables in a checkpoint, also where its keys are other ones."""
+    if not checkpoint.by_object:
+        return frozenset(checkpoint.shapes)
+    return frozenset(_saver.object_graph_key_mapping(checkpoint.path))
+
+
 def is_object_saver(saver: Any) -> bool:
     """Whether a scaffold's saver writes object-based checkpoints."""
     return isinstance(saver, (_checkpoint.Checkpoint, tf.train.Checkpoint))
@@ -184,6 +193,15 @@ def is_object_saver(saver: Any) -> bool:
 def warm_start_settings(estimator: Any) -> Any:
     """The `tf.estimator.WarmStartSettings` of an estimator; None without one."""
     return getattr(estimator, '_warm_start_settings', None)
+
+
+def as_warm_start_settings(source: Any) -> Any:
+    """The settings that Estimator makes of its argument `warm_start_from`.
+
+    Raises:
+      ValueError: for anything but a path or settings.
+    """
+    return _estimator_lib._get_default_warm_start_settings(source)
 
 
 def warm_started_variables(settings: Any) -> dict[str, list[Any]]:
@@ -206,3 +224,14 @@ def run_warm_start(settings: Any) -> None:
       Exception: as TensorFlow does.
     """
     _v1.train.warm_start(*settings)
+    for variables in warm_started_variables(settings).values():
+        for variable in variables:
+            _share_first_value(variable)
+
+
+def _share_first_value(variable: Any) -> None:
+    """Warm starting gives a mirrored variable a first value and leaves its parts the old one."""
+    value = vars(variable).get('_initial_value')
+    for part in distribution.components(variable):
+        if part is not variable and value is not None:
+            part._initial_value = value

@@ -27,6 +27,18 @@ def look(estimator: Any, checkpoint: Optional[checkpoints.Checkpoint]) -> Option
         return None
     if checkpoint is not None:
         return WarmStart(settings, skipped=True)
+    return attempt(settings)
+
+
+def attempt(settings: Any) -> WarmStart:
+    """Warm-starts the variables of the default graph, unless that would fail.
+
+    Args:
+      settings: the `tf.estimator.WarmStartSettings`.
+
+    Returns:
+      What came of it.
+    """
     source = checkpoints.read_checkpoint(settings.ckpt_to_initialize_from)
     if source is None:
         return WarmStart(settings, source_found=False)
@@ -44,6 +56,23 @@ def look(estimator: Any, checkpoint: Optional[checkpoints.Checkpoint]) -> Option
             error = raised
     return WarmStart(settings, tuple(sorted(chosen)), _moving(source, chosen), missing, differing,
                      error)
+
+
+def with_statistics(settings: Any) -> Any:
+    """The same settings, for all trainable variables and the moving statistics beside them.
+
+    Args:
+      settings: `tf.estimator.WarmStartSettings` of which only the source counts.
+
+    Returns:
+      Settings whose `vars_to_warm_start` is a list of variables of the default graph.
+    """
+    source = checkpoints.read_checkpoint(settings.ckpt_to_initialize_from)
+    chosen = checkpoints.warm_started_variables(settings._replace(vars_to_warm_start='.*'))
+    moving = set(_moving(source, chosen)) if source is not None else set()
+    statistics = [variable for variable in v1.global_variables()
+                  if variable.name.split(':')[0] in moving]
+    return settings._replace(vars_to_warm_start=[*v1.trainable_variables(), *statistics])
 
 
 def _against(source: checkpoints.Checkpoint, chosen: dict[str, list[Any]],
@@ -68,11 +97,12 @@ def _against(source: checkpoints.Checkpoint, chosen: dict[str, list[Any]],
 def _moving(source: checkpoints.Checkpoint, chosen: dict[str, list[Any]]) -> tuple[str, ...]:
     """Statistics that stay fresh although weights of the same layer are taken over."""
     scopes = {name.rpartition('/')[0] for name in chosen}
+    held = checkpoints.variable_names(source)
     found = []
     for variable in v1.global_variables():
         name = variable.name.split(':')[0]
         scope, _, last = name.rpartition('/')
         if (last in _MOVING and scope in scopes and name not in chosen
-                and name in source.shapes):
+                and name in held):
             found.append(name)
     return tuple(sorted(found))
