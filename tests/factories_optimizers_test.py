@@ -128,6 +128,12 @@ def test_gradient_transform_comes_before_clipping():
 _LEGACY = {
     'adam': lambda: legacy.Adam(0.1),
     'sgd': lambda: legacy.SGD(0.1, momentum=0.9),
+    'adadelta': lambda: legacy.Adadelta(1.0),
+    'adagrad': lambda: legacy.Adagrad(0.1),
+    'adamax': lambda: legacy.Adamax(0.1),
+    'ftrl': lambda: legacy.Ftrl(0.1),
+    'nadam': lambda: legacy.Nadam(0.1),
+    'rmsprop': lambda: legacy.RMSprop(0.1, centered=True),
     'decay': lambda: legacy.SGD(
         tf.keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5), global_clipnorm=0.5
     ),
@@ -155,6 +161,12 @@ _KERAS = {
     'adamw': lambda: tf.keras.optimizers.AdamW(0.1),
     'sgd': lambda: tf.keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True, clipnorm=0.5),
     'rmsprop': lambda: tf.keras.optimizers.RMSprop(0.1, centered=True),
+    'adadelta': lambda: tf.keras.optimizers.Adadelta(1.0),
+    'adafactor': lambda: tf.keras.optimizers.Adafactor(0.1),
+    'adagrad': lambda: tf.keras.optimizers.Adagrad(0.1),
+    'adamax': lambda: tf.keras.optimizers.Adamax(0.1),
+    'ftrl': lambda: tf.keras.optimizers.Ftrl(0.1),
+    'lion': lambda: tf.keras.optimizers.Lion(0.1),
     'decay': lambda: tf.keras.optimizers.Adam(
         tf.keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
     ),
@@ -267,6 +279,14 @@ def test_averages_that_keras_keeps():
     """Nothing reads Keras's own averages in an Estimator, and overwriting is lost in a graph."""
     with pytest.raises(ValueError, match=r'the averages of SGD\(use_ema=True\) would never'):
         _built(optimizer=lambda: tf.keras.optimizers.SGD(0.1, use_ema=True))
+
+
+def test_nadam_of_keras():
+    """It keeps a part of its state in Python, where no graph can change it."""
+    with pytest.raises(ValueError, match=(
+            r'tf\.keras\.optimizers\.Nadam cannot be used in a graph: it counts in Python; '
+            r'use tf\.keras\.optimizers\.legacy\.Nadam')):
+        _built(optimizer=tf.keras.optimizers.Nadam)
 
 
 def test_a_schedule_initialises_in_order():

@@ -244,6 +244,9 @@ def _apply_keras(optimizer: Any, grads_and_vars: list[tuple[Any, Any]], loss: An
         raise ValueError(
             f'the averages of {type(inner).__name__}(use_ema=True) would never be used; leave it '
             'out and pass ema_decay=..., which evaluates and serves them')
+    if isinstance(inner, tf.keras.optimizers.Nadam):
+        raise ValueError('tf.keras.optimizers.Nadam cannot be used in a graph: it counts in '
+                         'Python; use tf.keras.optimizers.legacy.Nadam')
     if inner is not optimizer and not v1.control_flow_v2_enabled():
         raise ValueError('LossScaleOptimizer of a Keras optimizer needs the control flow of '
                          'TensorFlow 2; call tf.compat.v1.enable_control_flow_v2() first, or wrap '
