@@ -119,6 +119,64 @@ def test_model_dir_and_its_checkpoint_are_left_alone():
     assert scratch_folders() == folders
 
 
+def test_savers_and_writers_of_the_job_write_nothing_outside(tmp_path):
+    class Backup(tf.estimator.SessionRunHook):
+        def begin(self):
+            self.saver = v1.train.Saver()
+
+        def end(self, session):
+            self.saver.save(session, str(tmp_path / 'backup' / 'model.ckpt'))
+
+    def model_fn(features, labels, mode):
+        v1.summary.FileWriter(str(tmp_path / 'logs')).close()
+        hooks = [Backup()] if mode == 'train' else None
+        return jobs.spec(mode, jobs.linear(features), labels, training_hooks=hooks)
+
+    job = jobs.job(model_fn, evaluate=None, receiver=None)
+    report = run(job)
+    assert not loud(report), report.to_text()
+    backup = str(tmp_path / 'backup')
+    assert report.notes == (
+        f'checkpoints that the job itself saves to {backup!r} went to the scratch folder',)
+    assert not {'backup', 'logs'} & set(os.listdir(tmp_path))
+    # Afterwards TensorFlow writes again where it is told to.
+    with tf.Graph().as_default(), v1.Session() as session:
+        session.run(v1.get_variable('v', []).initializer)
+        v1.train.Saver().save(session, str(tmp_path / 'model.ckpt'))
+        v1.summary.FileWriter(str(tmp_path / 'logs')).close()
+    assert {'checkpoint', 'logs'} <= set(os.listdir(tmp_path))
+
+
+def test_listeners_take_part_and_can_be_left_out():
+    class Copies(v1.train.CheckpointSaverListener):
+        saved = 0
+
+        def after_save(self, session, global_step_value):
+            type(self).saved += 1
+            self.last = global_step_value
+
+    listener = Copies()
+    job = jobs.job(evaluate=None, receiver=None)
+    job.train_spec = tf.estimator.TrainSpec(jobs.endless_input_fn, max_steps=9,
+                                            saving_listeners=[listener])
+    assert not run(job).findings
+    assert Copies.saved > 0 and not vars(listener)
+    Copies.saved = 0
+    assert slugs(run(job, skip_hooks=[Copies])) == ['hook-left-out']
+    assert Copies.saved == 0
+
+
+def test_nan_for_a_single_row_is_no_fault_of_data_that_have_more():
+    def model_fn(features, labels, mode):
+        prediction = jobs.linear(features)
+        if mode == 'eval':
+            rows = tf.cast(tf.shape(prediction)[0], tf.float32)
+            prediction *= tf.math.log(rows - 1.) / tf.math.log(rows - 1.)
+        return jobs.spec(mode, prediction, labels)
+
+    assert not loud(run(jobs.job(model_fn, receiver=None)))
+
+
 def test_in_memory_evaluator_writes_nowhere_else():
     job = jobs.job(evaluate=None, receiver=None)
     hook = tf.estimator.experimental.InMemoryEvaluatorHook(
@@ -239,7 +297,7 @@ def test_the_time_limit_leaves_a_report():
 
 
 @pytest.mark.once
-@pytest.mark.skipif(os.name == 'nt', reason='signals')
+@pytest.mark.skipif(not os.path.exists('/proc/self/task'), reason='looks at processes in /proc')
 def test_ctrl_c_leaves_nothing_and_tells_what_was_found(tmp_path):
     program = textwrap.dedent('''
         import os, signal, sys, threading
@@ -248,22 +306,30 @@ def test_ctrl_c_leaves_nothing_and_tells_what_was_found(tmp_path):
         from estimator_spec_ext.rules import jobs, preflight_outside
         job = jobs.job(train=preflight_outside._waits, evaluate=None,
                        config={'save_checkpoints_steps': 10})
+
+        def children():
+            folder = f'/proc/{os.getpid()}/task'
+            texts = [open(f'{folder}/{task}/children').read() for task in os.listdir(folder)]
+            return ''.join(texts).split()
+
+        at_work = []
         def interrupt(text):
             if text == 'rehearsing TRAIN':
+                at_work.extend(children())
                 threading.Timer(2, os.kill, [os.getpid(), signal.SIGINT]).start()
         try:
-            ese.preflight(job.estimator, job.train_spec, progress=interrupt, depth='run')
+            ese.preflight(job.estimator, job.train_spec, progress=interrupt,
+                          serving_input_receiver_fn=jobs.receiver_fn)
         except PreflightInterrupted as stopped:
-            print(stopped.report.notes)
-            sys.stdout.flush()
-            os._exit(5)
+            print(len(at_work), len(children()), stopped.report.notes)
+            sys.exit(5)
     ''')
     environment = {**os.environ, 'TMPDIR': str(tmp_path), 'PYTHONPATH': ROOT}
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True,
                           env=environment, timeout=120, check=False)
     assert done.returncode == 5, done.stderr
     assert done.stdout.strip() == (
-        "('interrupted while rehearsing TRAIN; what follows was not reached',)")
+        "1 0 ('interrupted while rehearsing TRAIN; what follows was not reached',)")
     assert not [name for name in os.listdir(tmp_path) if name.startswith('ese_preflight_')]
 
 

@@ -12,10 +12,16 @@ import tensorflow as tf
 
 import estimator_spec_ext as ese
 from estimator_spec_ext.diagnostics import Severity
-from estimator_spec_ext.preflight import receivers
+from estimator_spec_ext.preflight import reader, receivers
 from estimator_spec_ext.rules import jobs
 
 v1 = tf.compat.v1
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _one_process_for_all_exports():
+    with reader.one_for_all():
+        yield
 
 
 def run(job, **options):

@@ -18,10 +18,17 @@ import tensorflow as tf
 
 from estimator_spec_ext import registry, testing
 from estimator_spec_ext.diagnostics import Severity
+from estimator_spec_ext.preflight import reader
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 # Not resolved: under Bazel the files are links to elsewhere.
 ROOT = pathlib.Path(registry.__file__).absolute().parent.parent
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _one_process_for_all_exports():
+    with reader.one_for_all():
+        yield
 
 
 def _builders(rule, kind):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import inspect
 import os
 import threading
 from typing import Any, Callable, Iterator, Optional
 
 import tensorflow as tf
+from tensorflow.python.summary.writer import event_file_writer as _events
+from tensorflow.python.summary.writer import event_file_writer_v2 as _events_v2
 from tensorflow.python.summary.writer import writer as _writer
 from tensorflow.python.summary.writer import writer_cache as _writer_cache
+from tensorflow.python.training import saver as _saver
 
 from estimator_spec_ext.compat import stock
 
@@ -31,50 +36,78 @@ def scratch_estimator(estimator: Any, folder: str, *, warm_start: bool) -> Any:
     return copied
 
 
-_targets: list[Callable[[str], Optional[str]]] = []
-_stock_get: list[Any] = []
+_Target = Callable[[str], Optional[str]]
+_targets: list[tuple[_Target, _Target]] = []
+_kept: list[tuple[Any, str, Any]] = []
 
 
 @contextlib.contextmanager
-def redirected_writers(target: Callable[[str], Optional[str]]) -> Iterator[None]:
-    """Sends the summary writers that hooks open through TensorFlow's cache to another folder.
+def redirected_writers(events: _Target, checkpoints: _Target) -> Iterator[None]:
+    """Sends summary writers that are opened, and what savers save, to other folders.
 
     Args:
-      target: gives the new folder for a folder; None for one that may be written.
+      events: gives the new folder for the folder of a writer; None for one that may be written.
+      checkpoints: the same for the folder of a checkpoint.
     """
-    cache = _writer_cache.FileWriterCache
     opened: set[str] = set()
 
     def counted(folder: str) -> Optional[str]:
-        other = target(folder)
+        other = events(folder)
         opened.add(folder if other is None else other)
         return other
 
+    targets = (counted, checkpoints)
     with _LOCK:
         if not _targets:
-            _stock_get.append(cache.get)
-            cache.get = staticmethod(_redirecting(_stock_get[-1]))
-        _targets.append(counted)
+            _install()
+        _targets.append(targets)
     try:
         yield
     finally:
         with _LOCK:
-            _targets.remove(counted)
-            if not _targets:
-                cache.get = staticmethod(_stock_get.pop())
+            # By identity, as two callers may hand over the same functions.
+            _targets[:] = [item for item in _targets if item is not targets]
+            while _kept and not _targets:
+                owner, name, value = _kept.pop()
+                setattr(owner, name, value)
             for folder in opened:
-                writer = cache._cache.pop(folder, None)
+                writer = _writer_cache.FileWriterCache._cache.pop(folder, None)
                 if writer is not None:
                     writer.close()
 
 
-def _redirecting(stock_get: Any) -> Any:
-    def get(logdir: Any) -> Any:
-        for target in reversed(list(_targets)):
-            return stock_get(target(str(logdir)) or logdir)
-        return stock_get(logdir)
+def _elsewhere(which: int, folder: Any) -> Any:
+    return _targets[-1][which](str(folder)) or folder if _targets else folder
 
-    return get
+
+def _install() -> None:
+    """Replaces the functions of TensorFlow that open writers and save checkpoints."""
+    cache = _writer_cache.FileWriterCache
+    stock_get, stock_save = cache.get, _saver.Saver.save
+    _kept.append((cache, 'get', staticmethod(stock_get)))
+    cache.get = staticmethod(lambda logdir: stock_get(_elsewhere(0, logdir)))
+    for owner in (_events.EventFileWriter, _events_v2.EventFileWriterV2):
+        _kept.append((owner, '__init__', owner.__init__))
+        owner.__init__ = _opening(owner.__init__)
+
+    @functools.wraps(stock_save)
+    def save(self: Any, sess: Any, save_path: Any, *args: Any, **kwargs: Any) -> Any:
+        folder, name = os.path.split(os.fspath(save_path))
+        return stock_save(self, sess, os.path.join(_elsewhere(1, folder), name), *args, **kwargs)
+
+    _kept.append((_saver.Saver, 'save', stock_save))
+    _saver.Saver.save = save
+
+
+def _opening(stock_init: Any) -> Any:
+    @functools.wraps(stock_init)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        # The folder is the first argument of one class and the second of the other.
+        bound = inspect.signature(stock_init).bind(self, *args, **kwargs)
+        bound.arguments['logdir'] = _elsewhere(0, bound.arguments['logdir'])
+        stock_init(*bound.args, **bound.kwargs)
+
+    return init
 
 
 def keep_inside(hook: Any, inside: Callable[[str], Optional[str]], estimator: Any,

@@ -14,11 +14,12 @@ from estimator_spec_ext import engine, job_role, registry
 from estimator_spec_ext.agreement.hook import GraphAgreementHook
 from estimator_spec_ext.compat import checkpoints, export_internals, tf
 from estimator_spec_ext.compat import estimator_internals as internals
+from estimator_spec_ext.compat.rehearsal_internals import redirected_writers
 from estimator_spec_ext.diagnostics import Report, merge_reports
 from estimator_spec_ext.preflight import crashes, modes
 from estimator_spec_ext.preflight.facts import EarlyFacts, Job, JobFacts, ModeFacts
 from estimator_spec_ext.preflight.limits import Limits
-from estimator_spec_ext.preflight.reader import Reader
+from estimator_spec_ext.preflight.reader import Reader, open_reader
 from estimator_spec_ext.preflight.rehearsal import Rehearsal
 from estimator_spec_ext.preflight.scratch import Scratch
 from estimator_spec_ext.preflight.serving import Serving
@@ -195,20 +196,24 @@ class _Preflight:
         """All stages up to the depth."""
         checkpoint = checkpoints.read_checkpoint(self._job.estimator.model_dir)
         builder = modes.Builder(self._job, self._reasons, checkpoint)
+        # A checkpoint in model_dir makes Estimator leave out warm starting.
+        scratch = Scratch(self._job.estimator, self._skip_hooks, resumes=checkpoint is not None)
         if self._depth == 'serve' and self._job.receiver_fns:
-            self._reader = Reader()
+            self._reader = open_reader()
         try:
-            self._stages(builder, checkpoint)
+            with redirected_writers(scratch.inside, scratch.saved_inside):
+                self._stages(builder, checkpoint, scratch)
         except KeyboardInterrupt:
             self._notes.append(f'interrupted while {self._doing}; what follows was not reached')
             raise PreflightInterrupted(self._finish(builder)) from None
         finally:
             if self._reader is not None:
                 self._reader.close()
+            scratch.remove()
         return self._finish(builder)
 
-    def _stages(self, builder: modes.Builder,
-                checkpoint: Optional[checkpoints.Checkpoint]) -> None:
+    def _stages(self, builder: modes.Builder, checkpoint: Optional[checkpoints.Checkpoint],
+                scratch: Scratch) -> None:
         builds = self._build(builder)
         job_facts = JobFacts(self._job, tuple(builds), checkpoint=checkpoint)
         wrong = {finding.where.mode for finding in self._check(job_facts, ('modes',)).errors}
@@ -219,28 +224,27 @@ class _Preflight:
         if second:
             self._check(JobFacts(self._job, (), second, checkpoint), ('modes',))
         if self._depth != 'graph':
-            job_facts.seconds_per_step = self._rehearse(tuple(builds), checkpoint is not None)
+            job_facts.seconds_per_step = self._rehearse(tuple(builds), scratch)
+            self._notes.extend(scratch.notes)
         self._check(job_facts, ('config',))
 
-    def _rehearse(self, builds: tuple[ModeFacts, ...], resumes: bool) -> Optional[float]:
+    def _rehearse(self, builds: tuple[ModeFacts, ...], scratch: Scratch) -> Optional[float]:
         """Runs what can be run; gives the seconds that a training step takes, if it was timed."""
-        scratch = Scratch(self._job.estimator, self._skip_hooks, resumes=resumes)
+        limits = Limits(self._time_limit)
+        rehearsal = Rehearsal(self._job, builds, scratch, limits, self._tell)
         try:
-            limits = Limits(self._time_limit)
-            rehearsal = Rehearsal(self._job, builds, scratch, limits, self._tell)
             facts = rehearsal.run()
-            self._notes.extend(rehearsal.notes)
-            wrong = {finding.where.mode for finding in self._check(facts, ('run',)).errors}
-            if self._reader is not None:
-                for build in builds:
-                    build.refused |= build.mode in wrong
-                serving = Serving(self._job, builds, rehearsal, scratch, self._reader, limits,
-                                  self._tell)
-                served = serving.run()
-                self._notes.extend(serving.notes)
-                self._check(served, ('serve',))
         finally:
-            scratch.remove()
+            self._notes.extend(rehearsal.notes)
+        wrong = {finding.where.mode for finding in self._check(facts, ('run',)).errors}
+        if self._reader is not None:
+            for build in builds:
+                build.refused |= build.mode in wrong
+            serving = Serving(self._job, builds, rehearsal, scratch, self._reader, limits,
+                              self._tell)
+            served = serving.run()
+            self._notes.extend(serving.notes)
+            self._check(served, ('serve',))
         train = facts.rehearsed.get('train')
         times = train.recorder.step_seconds if train and train.recorder else []
         return min(times[1:], default=None)

@@ -17,18 +17,27 @@ class Cut:
     """Rows of the job's own input, in batches of `SIZES`.
 
     Attributes:
-      batches: (size, features as arrays), the largest first.
+      batches: (size, arrays), the largest first; arrays are the features, or with labels a pair.
       element_spec: what a dataset of them is.
+      labelled: whether labels are there.
     """
 
     batches: tuple[tuple[int, Any], ...]
     element_spec: Any
+    labelled: bool = False
+
+    @property
+    def features(self) -> 'Cut':
+        """The same without labels."""
+        if not self.labelled:
+            return self
+        return Cut(tuple((size, values[0]) for size, values in self.batches), self.element_spec[0])
 
     def dataset(self) -> Any:
         """A dataset of these batches in the current graph."""
         def batches() -> Iterator[Any]:
-            for _, features in self.batches:
-                yield features
+            for _, values in self.batches:
+                yield values
         return tf.data.Dataset.from_generator(batches, output_signature=self.element_spec)
 
 
@@ -37,13 +46,14 @@ def own(estimator: Any, input_fn: Any, mode: str) -> Callable[[], Any]:
     return lambda: internals.call_input_fn(estimator, input_fn, mode)
 
 
-def cut(input_fn: Callable[[], Any], config: Any = None,
+def cut(input_fn: Callable[[], Any], config: Any = None, *, labelled: bool = False,
         watch: Callable[[Any], None] = lambda session: None) -> Optional[Cut]:
-    """Takes a few rows of the features that an input function gives.
+    """Takes a few rows of what an input function gives.
 
     Args:
       input_fn: a function of no arguments.
       config: the `ConfigProto` of the session.
+      labelled: whether to keep the labels.
       watch: gets the session, and may close it to end this.
 
     Returns:
@@ -53,7 +63,7 @@ def cut(input_fn: Callable[[], Any], config: Any = None,
       Exception: what the input pipeline raises.
     """
     with tf.Graph().as_default():
-        dataset = _features(input_fn())
+        dataset = _rows_of(input_fn(), labelled)
         if dataset is None:
             return None
         rows = dataset.unbatch()
@@ -74,17 +84,20 @@ def cut(input_fn: Callable[[], Any], config: Any = None,
                     if any(len(value) != size for value in tf.nest.flatten(values)):
                         return None
                     found.append((size, values))
-        return Cut(tuple(found), batches.element_spec) if len(found) == len(SIZES) else None
+        if len(found) < len(SIZES):
+            return None
+        return Cut(tuple(found), batches.element_spec, labelled)
 
 
-def _features(result: Any) -> Any:
-    """The dataset of features alone; None when it is not made of rows."""
+def _rows_of(result: Any, labelled: bool) -> Any:
+    """The dataset, without labels if they are not wanted; None when it is not made of rows."""
     if not isinstance(result, tf.data.Dataset):
         return None
     dataset = result
-    if isinstance(dataset.element_spec, tuple):
-        if len(dataset.element_spec) != 2:
-            return None
+    pairs = isinstance(dataset.element_spec, tuple)
+    if pairs and len(dataset.element_spec) != 2 or labelled and not pairs:
+        return None
+    if pairs and not labelled:
         dataset = dataset.map(lambda features, labels: features)
     for spec in tf.nest.flatten(dataset.element_spec):
         if not isinstance(spec, tf.TensorSpec) or spec.shape.rank in (None, 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -9,7 +10,7 @@ import queue
 import subprocess
 import sys
 import threading
-from typing import Any, Optional, Sequence
+from typing import Any, Iterator, Optional, Sequence
 
 from estimator_spec_ext.preflight.limits import Limits, TimeLimit
 
@@ -21,7 +22,11 @@ class ReaderFailed(Exception):
 
 
 class Reader:
-    """One fresh process for all SavedModels of a job."""
+    """One fresh process for all SavedModels of a job.
+
+    Attributes:
+      shared: whether other preflights use it too.
+    """
 
     def __init__(self) -> None:
         program = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'reload.py')
@@ -30,6 +35,7 @@ class Reader:
         self._process: Optional[subprocess.Popen[str]] = None
         self._lines: queue.Queue[str] = queue.Queue()
         self._number = 0
+        self.shared = False
         try:
             self._process = subprocess.Popen(
                 [sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -94,12 +100,18 @@ class Reader:
                 return self._lines.get(timeout=min(.2, limits.left))
             except queue.Empty:
                 continue
+        self.shared = False  # its answer would be taken for that of the next
         raise TimeLimit
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process can be asked."""
+        return self._process is not None and self._process.poll() is None
+
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process, unless others share it."""
         process = self._process
-        if process is None:
+        if process is None or self.shared:
             return
         if process.poll() is None:
             process.kill()
@@ -113,3 +125,30 @@ class Reader:
                     stream.close()
                 except OSError:
                     continue
+
+
+_kept: list[Optional[Reader]] = []
+
+
+def open_reader() -> Reader:
+    """A process to ask: a new one, or that of `one_for_all`."""
+    if not _kept:
+        return Reader()
+    reader = _kept[-1]
+    if reader is None or not reader.shared or not reader.alive:
+        reader = _kept[-1] = Reader()
+        reader.shared = True
+    return reader
+
+
+@contextlib.contextmanager
+def one_for_all() -> Iterator[None]:
+    """Lets all preflights inside ask one process, which starts slowly; it ends at the end."""
+    _kept.append(None)
+    try:
+        yield
+    finally:
+        reader = _kept.pop()
+        if reader is not None:
+            reader.shared = False
+            reader.close()

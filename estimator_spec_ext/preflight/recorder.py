@@ -17,17 +17,24 @@ _MOST_ELEMENTS = 20_000_000
 
 
 class Watch(v1.train.SessionRunHook):
-    """Hands a session to what closes it when time is up.
+    """Hands a session to what closes it when time is up, and counts its steps.
 
     Args:
       limits: the time.
+
+    Attributes:
+      runs: how many steps were taken.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self.runs = 0
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         self._limits.watch(session)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        self.runs += 1
 
 
 class Recorder(Watch):
@@ -38,7 +45,6 @@ class Recorder(Watch):
       limits: the time.
 
     Attributes:
-      runs: how many steps were taken.
       losses: the losses, one a step.
       first_step: the global step at the start.
       last_step: the global step at the end.
@@ -54,7 +60,6 @@ class Recorder(Watch):
         self._before: Optional[dict[str, Any]] = None
         self._fetches: dict[str, Any] = {}
         self._started = 0.
-        self.runs = 0
         self.losses: list[float] = []
         self.first_step: Optional[int] = None
         self.last_step: Optional[int] = None
@@ -96,8 +101,8 @@ class Recorder(Watch):
         return v1.train.SessionRunArgs(self._fetches)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
+        super().after_run(run_context, run_values)
         self.step_seconds.append(time.monotonic() - self._started)
-        self.runs += 1
         results = run_values.results
         if 'loss' in results and np.size(results['loss']) == 1:
             self.losses.append(float(np.reshape(results['loss'], [])))

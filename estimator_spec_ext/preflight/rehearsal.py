@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from typing import Any, Callable, Iterator, Mapping, Optional
 
 import numpy as np
 
-from estimator_spec_ext import describe
-from estimator_spec_ext.compat import checkpoints, frames, rehearsal_internals, tf
+from estimator_spec_ext.compat import checkpoints, rehearsal_internals
 from estimator_spec_ext.compat import estimator_internals as internals
-from estimator_spec_ext.graph import GraphIndex
-from estimator_spec_ext.preflight import batches, crashes
+from estimator_spec_ext.preflight import batches, crashes, sessions
 from estimator_spec_ext.preflight.facts import (
     EVAL,
     PREDICT,
@@ -21,7 +18,6 @@ from estimator_spec_ext.preflight.facts import (
     Crash,
     Job,
     ModeFacts,
-    Place,
     Placed,
 )
 from estimator_spec_ext.preflight.limits import Limits, TimeLimit
@@ -31,10 +27,6 @@ from estimator_spec_ext.preflight.scratch import Scratch
 RESUME = 'resume'
 _SECONDS_A_MODE = 180.
 _MOST_FILES = 20_000
-
-# Kinds of crashes in a session.
-FINALIZED, NAN, RESTORE, UNINITIALIZED, HANG, FAILED = (
-    'finalized', 'nan', 'restore', 'uninitialized', 'hang', 'failed')
 
 
 class Rehearsed(Placed):
@@ -48,7 +40,7 @@ class Rehearsed(Placed):
       recorder: what the hook of TRAIN saw; None in other modes.
       metrics: results of EVAL.
       answers: (rows in the batch, prediction by key) of PREDICT.
-      bad_size: the batch size at which PREDICT died, where it works with the job's own.
+      bad_size: the batch size at which EVAL or PREDICT died, where it works with the job's own.
     """
 
     def __init__(self, name: str, build: ModeFacts) -> None:
@@ -102,7 +94,8 @@ class Rehearsal:
     Attributes:
       rehearsed: what was rehearsed, by name.
       notes: what was not, and why.
-      rows: rows of the job's own input; None where they cannot be cut.
+      rows: rows of the input of EVAL, and after PREDICT their features alone; None where they
+        cannot be cut.
     """
 
     def __init__(self, job: Job, builds: tuple[ModeFacts, ...], scratch: Scratch, limits: Limits,
@@ -119,9 +112,8 @@ class Rehearsal:
     def run(self) -> RunFacts:
         """All rehearsals that make sense."""
         before = _files(self._job.estimator.model_dir)
-        with rehearsal_internals.redirected_writers(self._scratch.inside):
-            for build in self._worth():
-                self._rehearse(build)
+        for build in self._worth():
+            self._rehearse(build)
         changed = _changes(before, _files(self._job.estimator.model_dir))
         return RunFacts(self._job, self.rehearsed, changed, tuple(self._scratch.left_out))
 
@@ -190,7 +182,8 @@ class Rehearsal:
                 self.notes.append(f'{crashes.MODE_NAMES[build.mode or ""]} not rehearsed to its '
                                   'end: no time left')
                 return
-            result.crash = Crash(HANG, 'session', TimeLimit(), 'no end in sight', build.site)
+            result.crash = Crash(sessions.HANG, 'session', TimeLimit(), 'no end in sight',
+                                 build.site)
         except (Exception, SystemExit) as error:
             if tap.stage != internals.AFTER:
                 self._cannot_build(build, name, error)
@@ -199,7 +192,7 @@ class Rehearsal:
                 self.notes.append(f'{crashes.MODE_NAMES[build.mode or ""]} not rehearsed: a hook '
                                   'sets a signal handler, which only a main thread may')
                 return
-            result.crash = _crash_of(error, tap.graph)
+            result.crash = sessions.crash_of(error, tap.graph)
         self.rehearsed[name] = result
 
     def _cannot_build(self, build: ModeFacts, name: str, error: BaseException) -> None:
@@ -217,19 +210,48 @@ class Rehearsal:
         recorder = Recorder(steps, self._limits)
         with self._watched(name, build) as (result, estimator, _):
             result.recorder = recorder
-            with self._scratch.borrowed(spec.hooks) as hooks:
+            with self._scratch.borrowed(spec.hooks) as hooks, (
+                    self._scratch.borrowed(spec.saving_listeners)) as listeners:
                 self._limited(lambda: estimator.train(
-                    spec.input_fn, hooks=[*hooks, recorder],
-                    saving_listeners=list(spec.saving_listeners or ()) or None))
+                    spec.input_fn, hooks=[*hooks, recorder], saving_listeners=listeners or None))
 
     def _evaluate(self, build: ModeFacts) -> None:
         spec = self._job.eval_spec
         steps = STEPS if spec.steps is None else min(STEPS, spec.steps)
+        own = batches.own(self._job.estimator, spec.input_fn, EVAL)
         with self._watched(EVAL, build) as (result, estimator, _):
-            with self._scratch.borrowed(spec.hooks) as hooks:
-                result.metrics = self._limited(lambda: estimator.evaluate(
-                    spec.input_fn, steps=steps, hooks=[*hooks, Watch(self._limits)],
-                    name=spec.name, checkpoint_path=self.checkpoint_path()))
+            # An endless input need not give batches of other sizes, ever.
+            if build.cardinality != 'infinite' and (
+                    internals.eval_strategy(self._job.estimator) is None):
+                self.rows = self._cut(own, labelled=True)
+            rows = self.rows
+            if rows is not None:
+                watch, crashed = Watch(self._limits), False
+                try:
+                    result.metrics = self._evaluated(
+                        estimator, lambda: own().take(steps).concatenate(rows.dataset()), None,
+                        watch)
+                except TimeLimit:
+                    raise
+                except (Exception, SystemExit):
+                    crashed = True
+                loss = result.metrics.get('loss')
+                if not crashed and loss == loss:
+                    return
+            alone = Watch(self._limits)
+            result.metrics = self._evaluated(estimator, spec.input_fn, steps, alone)
+            # Then it died of the size of the batch alone.
+            if rows is not None and crashed and watch.runs >= alone.runs:
+                result.bad_size = batches.SIZES[min(watch.runs - alone.runs, 1)]
+
+    def _evaluated(self, estimator: Any, input_fn: Any, steps: Optional[int],
+                   watch: Watch) -> Mapping[str, Any]:
+        spec = self._job.eval_spec
+        with self._scratch.borrowed(spec.hooks) as hooks:
+            results: Mapping[str, Any] = self._limited(lambda: estimator.evaluate(
+                input_fn, steps=steps, hooks=[*hooks, watch], name=spec.name,
+                checkpoint_path=self.checkpoint_path()))
+        return results
 
     def _predict(self, build: ModeFacts) -> None:
         spec, mode = self._job.eval_spec, EVAL
@@ -239,7 +261,8 @@ class Rehearsal:
             return
         own = batches.own(self._job.estimator, spec.input_fn, mode)
         with self._watched(PREDICT, build) as (result, estimator, _):
-            rows = self.rows = self._cut(own)
+            known = self.rows if self.rows is not None else self._cut(own, labelled=False)
+            rows = self.rows = None if known is None else known.features
             if rows is None:
                 self._limited(lambda: self._answers(estimator, own, (0,), result))
                 result.answers = []  # of the job's own size: nothing to compare
@@ -252,15 +275,15 @@ class Rehearsal:
             except (Exception, SystemExit):
                 # Does it die of the size of the batch alone?
                 died_at = batches.SIZES[len(result.answers)]
-                known, result.answers = result.answers, []
+                answers, result.answers = result.answers, []
                 self._limited(lambda: self._answers(estimator, own, (0,), result))
-                result.answers, result.bad_size = known, died_at
+                result.answers, result.bad_size = answers, died_at
 
-    def _cut(self, input_fn: Callable[[], Any]) -> Optional[batches.Cut]:
+    def _cut(self, input_fn: Callable[[], Any], *, labelled: bool) -> Optional[batches.Cut]:
         config = self._job.estimator.config.session_config
         try:
-            found: Optional[batches.Cut] = self._limited(
-                lambda: batches.cut(input_fn, config, self._limits.watch))
+            found: Optional[batches.Cut] = self._limited(lambda: batches.cut(
+                input_fn, config, labelled=labelled, watch=self._limits.watch))
         except TimeLimit:
             raise
         except Exception:  # noqa: BLE001 - what the input raises is told by the others
@@ -280,76 +303,6 @@ class Rehearsal:
                 kept = values if isinstance(values, dict) else {'': values}
                 result.answers.append((size, {str(key): np.asarray(value)
                                               for key, value in kept.items()}))
-
-
-def _crash_of(error: BaseException, graph: Any) -> Crash:
-    text = str(error)
-    hook, method = rehearsal_internals.hook_frame(error)
-    details: dict[str, Any] = {}
-    kind = FAILED
-    if isinstance(error, tf.estimator.NanLossDuringTrainingError):
-        kind = NAN
-    elif 'Graph is finalized' in text:
-        kind = FINALIZED
-    elif 'not found in checkpoint' in text or 'Restoring from checkpoint failed' in text:
-        kind = RESTORE
-    elif ('ninitialized' in text or 'not initialized' in text
-          or 'did not make model ready' in text):
-        kind = UNINITIALIZED
-    if hook is not None:
-        details = {'hook': type(hook).__name__, 'method': method}
-    return Crash(kind, 'session', Exception(), session_text(error), _place(error, graph), details)
-
-
-_NOISE = ('Graph execution error', 'Detected at node', 'File ', 'Node:', '[[', '0 successful',
-          'Original stack trace', 'Errors may have originated', 'Input Source')
-
-# Numbers that Python functions get one after the other; they say nothing.
-_SERIAL = re.compile(r'\b(pyfunc|__iterator)_\d+')
-
-
-def session_text(error: BaseException) -> str:
-    """What an exception of a session says, without stack traces and without values of tensors."""
-    name = type(error).__name__
-    if not isinstance(error, tf.errors.OpError) or not error.message:
-        return f'{name}: {describe.error_text(error)}'
-    return session_line(name, str(error.message))
-
-
-def session_line(name: str, message: str) -> str:
-    """One line of an exception of this name with this message."""
-    lines = [line.strip() for line in message.splitlines()]
-    told = [line for line in lines if line and 'root error' not in line
-            and not line.startswith(_NOISE)]
-    roots = [line for line in lines if line.startswith('(0)')]
-    text = roots[0].split(':', 1)[-1] if roots else told[0] if told else ''
-    text = _SERIAL.sub(r'\1', text)
-    # Assertions print the tensors that they compared.
-    text = text.split('] [', 1)[0].split('[[', 1)[0].replace('[', '').replace(']', '')
-    missing = re.search(r'Key \S+ not found in checkpoint', message)
-    text = missing.group() if missing else text.strip().rstrip(':.')
-    return f'{name}: {text[:140]}' if text else name
-
-
-def _place(error: BaseException, graph: Any) -> Place:
-    op = getattr(error, 'op', None)
-    if not isinstance(op, tf.Operation) and graph is not None:
-        named = re.search(r'\{\{node ([^}\s]+)\}\}', str(error))
-        op = _op_named(graph, named.group(1)) if named else None
-    if isinstance(op, tf.Operation):
-        file, line = frames.op_site(op)
-        if file is not None:
-            return Place(file, line)
-    return Place(*frames.error_site(error))
-
-
-def _op_named(graph: Any, name: str) -> Any:
-    """The op of this name, or the one op that calls a function with a node of this name."""
-    with contextlib.suppress(KeyError, ValueError):
-        return graph.get_operation_by_name(name)
-    callers = [op for op, called in GraphIndex(graph).calls.items()
-               if any(node == name or node.endswith('/' + name) for node, _ in called.nodes)]
-    return callers[0] if len(callers) == 1 else None
 
 
 def _files(folder: Any) -> dict[str, tuple[int, int]]:

@@ -28,7 +28,8 @@ class Scratch:
       folder: the folder.
       model_dir: the model_dir of the rehearsal, inside of it.
       left_out: (name of the class, why) of hooks that do not take part.
-      moved: folders outside that hooks would have written to.
+      moved: folders outside that would have been written to.
+      saved: those of them in which somebody saves checkpoints by himself.
     """
 
     def __init__(self, estimator: Any, skip_hooks: tuple[Any, ...], *,
@@ -39,6 +40,7 @@ class Scratch:
             estimator, self.model_dir, warm_start=not resumes)
         self.left_out: list[tuple[str, str]] = []
         self.moved: list[str] = []
+        self.saved: list[str] = []
         self._real = estimator
         self._skip = skip_hooks
 
@@ -57,6 +59,19 @@ class Scratch:
         other = os.path.join(self.folder, 'elsewhere', str(self.moved.index(folder)))
         os.makedirs(other, exist_ok=True)
         return other
+
+    def saved_inside(self, folder: str) -> Optional[str]:
+        """The same for the folder of a checkpoint that is being saved."""
+        other = self.inside(folder)
+        if other is not None and folder not in self.saved:
+            self.saved.append(folder)
+        return other
+
+    @property
+    def notes(self) -> list[str]:
+        """What would have been written outside, for the report."""
+        return [f'checkpoints that the job itself saves to {folder!r} went to the scratch folder'
+                for folder in self.saved]
 
     def leaves_out(self, hook: Any) -> bool:
         """Whether a hook does not take part."""

@@ -15,8 +15,9 @@ from estimator_spec_ext.compat import export_internals, frames, rehearsal_intern
 from estimator_spec_ext.preflight.facts import PREDICT, Crash, Job, ModeFacts, Place, Placed
 from estimator_spec_ext.preflight.limits import Limits, TimeLimit
 from estimator_spec_ext.preflight.reader import Reader, ReaderFailed
-from estimator_spec_ext.preflight.rehearsal import Rehearsal, session_line, session_text
+from estimator_spec_ext.preflight.rehearsal import Rehearsal
 from estimator_spec_ext.preflight.scratch import Scratch
+from estimator_spec_ext.preflight.sessions import session_line, session_text
 
 _SECONDS_AN_EXPORT = 180.
 _STOCK = (tf_estimator.FinalExporter, tf_estimator.LatestExporter, tf_estimator.BestExporter)
@@ -88,10 +89,9 @@ class Serving:
     def run(self) -> ServeFacts:
         """Every export that makes sense."""
         served = []
-        with rehearsal_internals.redirected_writers(self._scratch.inside):
-            for build in self._builds:
-                if build.mode == PREDICT and build.source == 'receiver':
-                    served.extend(self._of_build(build))
+        for build in self._builds:
+            if build.mode == PREDICT and build.source == 'receiver':
+                served.extend(self._of_build(build))
         return ServeFacts(self._job, tuple(served))
 
     def _of_build(self, build: ModeFacts) -> list[Served]:
@@ -147,8 +147,14 @@ class Serving:
         metrics = dict(evaluated.metrics) if evaluated is not None else {}
         # Its own class's export: a subclass may do more than export, and keeps its state.
         kind = next(kind for kind in _STOCK if isinstance(exporter, kind))
-        return kind.export(copy.copy(exporter), estimator, os.path.join(folder, 'named'),
-                           checkpoint, metrics or {'loss': 0., 'global_step': 0}, True)
+        arguments = (estimator, os.path.join(folder, 'named'), checkpoint,
+                     metrics or {'loss': 0., 'global_step': 0}, True)
+        copied = copy.copy(exporter)
+        path = kind.export(copied, *arguments)
+        if kind is tf_estimator.BestExporter:
+            # Only the second evaluation is compared with another.
+            return kind.export(copied, *arguments) or path
+        return path
 
     def _ask(self, served: Served, path: str) -> None:
         queries, sizes = self._queries(served.build)

@@ -48,7 +48,7 @@ class RehearsalHangs(Rule):
     def bad() -> Any:
         """An input that waits for ever."""
         job = run_job(train=_waits, evaluate=None)
-        job.time_limit = 3.
+        job.time_limit = 2.
         return job
 
     @staticmethod

@@ -34,6 +34,16 @@ def bad_exporter() -> Any:
         'exporters': tf_estimator.FinalExporter('final', jobs.receiver_fn)})
 
 
+def _greater_accuracy(best_eval_result: Any, current_eval_result: Any) -> bool:
+    return bool(current_eval_result['accuracy'] > best_eval_result['accuracy'])
+
+
+def bad_compare_fn() -> Any:
+    """A metric that EVAL does not have: it would be asked for at the second evaluation."""
+    return _serve_job(receiver=None, eval_options={'exporters': tf_estimator.BestExporter(
+        'best', jobs.receiver_fn, compare_fn=_greater_accuracy)})
+
+
 def good_exporters() -> Any:
     """All exporters of TensorFlow's."""
     return _serve_job(receiver=None, eval_options={'exporters': [
@@ -46,7 +56,7 @@ class ExportFails(Rule):
     """The export raises.
 
     What it finds: an exception of export_saved_model, or of an exporter of the EvalSpec, on the
-    checkpoint of a rehearsal.
+    checkpoint of a rehearsal; a BestExporter is run twice, since it compares from then on.
 
     Why it matters: with a FinalExporter it comes after the last step of the training.
 
@@ -64,7 +74,7 @@ class ExportFails(Rule):
     severity = Severity.ERROR
     stage = 'serve'
     mistakes = ('X11',)
-    more_bad = (bad_exporter,)
+    more_bad = (bad_exporter, bad_compare_fn)
     more_good = (good_exporters,)
 
     def check(self, facts: Any) -> Iterator[Finding]:

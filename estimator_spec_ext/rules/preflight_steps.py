@@ -10,6 +10,7 @@ from estimator_spec_ext.compat import tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import jobs
+from estimator_spec_ext.rules.preflight_crash import MODE_NAMES
 from estimator_spec_ext.rules.preflight_run import run_job
 
 
@@ -241,11 +242,31 @@ def _baked(prediction: Any) -> Any:
     return {'p': _hidden_rank(prediction) + tf.zeros(tf.stack([rows, 1]))}
 
 
-class BatchSizeBakedIn(Rule):
-    """PREDICT works for the batch size of the job's input alone.
+def bad_in_eval() -> Any:
+    """EVAL, whose data end."""
+    return _evaluating(jobs.input_fn)
 
-    What it finds: PREDICT that fails on a batch of one or of three rows cut from the job's own
-    input, and works on the input as it is.
+
+def good_endless() -> Any:
+    """Data without an end have no smaller last batch."""
+    return _evaluating(jobs.endless_input_fn)
+
+
+def _evaluating(input_fn: Any) -> Any:
+    def model_fn(features: Any, labels: Any, mode: str) -> Any:
+        prediction = jobs.linear(features)
+        if mode == 'eval':
+            prediction = _baked(prediction)['p']
+        return jobs.spec(mode, prediction, labels)
+
+    return run_job(model_fn, evaluate=input_fn, eval_options={'steps': 2})
+
+
+class BatchSizeBakedIn(Rule):
+    """A mode works for the batch size of the job's input alone.
+
+    What it finds: PREDICT, or EVAL on data that end, that fails on a batch of one or of three rows
+    cut from the job's own input, and works on the input as it is.
 
     Why it matters: clients send any number of rows, and the last batch of a finite dataset is
     smaller.
@@ -264,14 +285,17 @@ class BatchSizeBakedIn(Rule):
     severity = Severity.WARNING
     stage = 'run'
     mistakes = ('X8',)
+    more_bad = (bad_in_eval,)
+    more_good = (good_endless,)
 
     def check(self, facts: Any) -> Iterator[Finding]:
-        for rehearsed in facts.get('infer'):
+        for rehearsed in facts.get('eval', 'infer'):
             if rehearsed.bad_size and not rehearsed.crash and not rehearsed.build.told('X8', 'P2'):
                 rows = 'row' if rehearsed.bad_size == 1 else 'rows'
                 yield self.finding(
-                    rehearsed, f'PREDICT fails on a batch of {rehearsed.bad_size} {rows}, and '
-                               'works on those of the input function',
+                    rehearsed, f'{MODE_NAMES[rehearsed.mode]} fails on a batch of '
+                               f'{rehearsed.bad_size} {rows}, and works on those of the input '
+                               'function',
                     hint='take the batch size from the input: tf.shape(x)[0]',
                     expected='any number of rows', actual=f'fails for {rehearsed.bad_size}')
 
