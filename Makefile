@@ -21,7 +21,7 @@ export PYTHON
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help venv demo test test-thirdparty test-mistakes test-cluster test-dist readme lint
-.PHONY: bench rules-table dist clean
+.PHONY: bench rules-table docs docs-output dist clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,14 @@ test-cluster: venv  ## Run real clusters of processes on this machine: every str
 readme: venv  ## Write the report and the tables of README.md anew
 	@"$(RUN)" tools/readme.py
 
+docs: venv  ## Build the documentation site into site/
+	@"$(RUN)" -c 'import mkdocs, mkdocstrings' 2>/dev/null || "$(RUN)" -m pip install -q \
+	    --disable-pip-version-check -r requirements-docs.txt
+	@NO_MKDOCS_2_WARNING=1 "$(RUN)" -m mkdocs -q build
+
+docs-output: venv  ## Run the code of the documentation, and write what it prints into it
+	@"$(RUN)" tools/docs.py
+
 lint: venv  ## Run the linter and the type checker
 	@status=0; \
 	"$(RUN)" -m ruff check . || status=1; \
@@ -74,6 +82,6 @@ clean:  ## Remove .venv and everything that these commands wrote
 	@for dir in "$(VENV)" "$(VENV)-thirdparty"; do \
 	    if [ -e "$$dir/.made-by-make" ]; then rm -rf "$$dir"; fi; \
 	done
-	@rm -rf .build dist digits_out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .build dist digits_out site .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@rm -rf estimator_spec_ext.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

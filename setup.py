@@ -48,6 +48,7 @@ setup(
     extras_require={
         'tensorflow': ['tensorflow>=2.15,<2.16', 'numpy<2', 'setuptools<81'],
         'tensorflow-cpu': ['tensorflow-cpu>=2.15,<2.16', 'numpy<2', 'setuptools<81'],
+        'docs': _read('requirements-docs.txt').splitlines()[1:],
         'examples': _EXAMPLES,
         'rich': ['rich>=12'],
         'test': ['hypothesis>=6.80', 'pytest>=7.4'] + _EXAMPLES,

@@ -195,6 +195,20 @@ def added(*extra: Rule) -> Iterator[None]:
 def _set_added(extra: tuple[Rule, ...]) -> None:
     global _added
     _added = extra
+    _forget()
+
+
+def reload() -> None:
+    """Looks for plugins again, e.g. in a notebook that has just installed one.
+
+    Example:
+      >>> reload()
+    """
+    plugins.load.cache_clear()
+    _forget()
+
+
+def _forget() -> None:
     _sorted_rules.cache_clear()
     _by_name.cache_clear()
 

@@ -48,20 +48,14 @@ def installed(tmp_path, monkeypatch):
         (folder / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n')
         (folder / 'entry_points.txt').write_text(
             f'[{plugins.GROUP}]\n{name} = {value or name + ":RULES"}\n')
-        _forget()
+        registry.reload()
 
     yield install
     for name in set(sys.modules) - modules:
         if name.startswith('acme'):
             del sys.modules[name]
     monkeypatch.undo()
-    _forget()
-
-
-def _forget():
-    plugins.load.cache_clear()
-    registry._sorted_rules.cache_clear()
-    registry._by_name.cache_clear()
+    registry.reload()
 
 
 def _rule(code='ACME101', slug='prediction-too-wide', stage='graph'):

@@ -131,6 +131,16 @@ def test_the_fixture_is_there_without_being_asked_for(image):
     assert 'assert_strict' in listed
 
 
+def test_rules_of_another_package_are_found_once_it_is_installed(image):
+    _, python, _, _, folder = image
+    copied = folder / 'acme_rules'
+    shutil.copytree(ROOT / 'examples' / 'acme_rules', copied)
+    _pip(python, 'install', '-q', copied, cwd=folder)
+    command = folder / 'venv' / 'bin' / 'estimator-preflight'
+    assert '\nACME101 ' in '\n' + _run(command, 'rules', cwd=folder)
+    assert '1 passed' in _run(python, '-m', 'pytest', '-q', 'test_acme_rules.py', cwd=copied)
+
+
 def test_the_suite_passes_on_the_installed_package(image):
     name, python, _, _, folder = image
     if name != IMAGES[0]:
