@@ -39,6 +39,21 @@ class JobContext:
 NO_CONTEXT = JobContext()
 
 
+def context_of(config: Any) -> JobContext:
+    """What a `tf.estimator.RunConfig` tells of the job; nothing for None."""
+    if not isinstance(config, tf.estimator.RunConfig):
+        return NO_CONTEXT
+    return JobContext(model_dir=config.model_dir, num_workers=config.num_worker_replicas)
+
+
+def completed(context: JobContext) -> JobContext:
+    """`context`, with what the Estimator that is calling model_fn now tells of the job."""
+    if context.model_dir is not None or context.num_workers is not None:
+        return context
+    known = context_of(frames.calling_config())
+    return dataclasses.replace(context, model_dir=known.model_dir, num_workers=known.num_workers)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class HookUse:
     """One hook in one place of the spec.

@@ -90,7 +90,7 @@ def build(cls: Any, mode: Any, fields: dict[str, Any], *,
     if facts.mode_text(mode) == 'infer':
         fields['export_outputs'] = complete_export_outputs(
             fields['export_outputs'], fields['predictions'])
-    spec_facts = make_facts(mode, fields, context=context)
+    spec_facts = make_facts(mode, fields, context=facts.completed(context))
     refuse_or_log(spec_facts, suppress=suppress)
     fields['loss'] = guarded_loss(fields['loss'], spec_facts.mode_text)
     return construct(spec_facts, lambda: super(StrictEstimatorSpec, cls).__new__(

@@ -10,6 +10,8 @@ from estimator_spec_ext import engine, facts, job_role, specs, tpu
 from estimator_spec_ext.agreement import hook
 from estimator_spec_ext.compat import EstimatorSpec, ModeKeys, TPUEstimatorSpec, do_not_convert, tf
 
+context_of = do_not_convert(facts.context_of)
+
 
 def strict_model_fn(model_fn: Optional[Callable[..., Any]] = None, *,
                     suppress: Optional[Mapping[str, str]] = None,
@@ -88,14 +90,6 @@ def _argument(signature: inspect.Signature, args: Any, kwargs: Any, name: str) -
         return signature.bind_partial(*args, **kwargs).arguments.get(name)
     except TypeError:
         return None
-
-
-@do_not_convert
-def context_of(config: Any) -> facts.JobContext:
-    """What a `tf.estimator.RunConfig` tells of the job; nothing for None."""
-    if not isinstance(config, tf.estimator.RunConfig):
-        return facts.JobContext()
-    return facts.JobContext(model_dir=config.model_dir, num_workers=config.num_worker_replicas)
 
 
 @do_not_convert

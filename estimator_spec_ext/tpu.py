@@ -126,7 +126,7 @@ def build(cls: Any, mode: Any, fields: dict[str, Any], *,
     if not tf.executing_eagerly() and graphs.in_xla_rewrite(v1.get_default_graph()):
         # Around the model is a loop that is still being built.
         stages = tuple(stage for stage in stages if stage != 'graph')
-    tpu_facts = _facts(mode, fields, fields, context)
+    tpu_facts = _facts(mode, fields, fields, facts.completed(context))
     refusals = [compat_tpu.refusal(name, call) for name, call in tpu_facts.calls.items()
                 if call is not None]
     specs.refuse_or_log(tpu_facts, suppress=suppress, stages=stages, refusals=refusals)

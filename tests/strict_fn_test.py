@@ -196,6 +196,31 @@ def test_the_config_tells_of_the_job(tmp_path):
     assert strict_fn.context_of('config').num_workers is None
 
 
+class _Checked(Exception):
+    """Ends a job once its spec has been checked."""
+
+
+@pytest.mark.parametrize('strict_by_itself', [True, False])
+def test_the_estimator_that_calls_tells_of_the_job(tmp_path, strict_by_itself):
+    """A model_fn without `config`: the directory comes from the Estimator that is calling it."""
+    def model_fn(features, labels, mode):
+        hook = v1.train.CheckpointSaverHook('elsewhere', save_steps=9)
+        spec = _linear(features, labels, mode)._replace(training_chief_hooks=(hook,))
+        return ese.StrictEstimatorSpec(*spec) if strict_by_itself else spec
+
+    def checked(features, labels, mode):
+        make = model_fn if strict_by_itself else ese.strict_model_fn(model_fn)
+        make(features, labels, mode)
+        raise _Checked([finding.message for finding in ese.findings(v1.get_default_graph())
+                        if finding.slug == 'saver-elsewhere'])
+
+    with pytest.raises(_Checked) as error_info:
+        _estimator(checked, tmp_path / 'job').train(_input_fn, steps=1)
+    message, = error_info.value.args[0]
+    assert message == ("training_chief_hooks[0] (CheckpointSaverHook) saves to 'elsewhere'; "
+                       'nothing saves to model_dir')
+
+
 # Under a strategy.
 
 _MIRRORED = '''

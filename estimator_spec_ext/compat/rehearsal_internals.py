@@ -17,7 +17,7 @@ from tensorflow.python.summary.writer import writer as _writer
 from tensorflow.python.summary.writer import writer_cache as _writer_cache
 from tensorflow.python.training import saver as _saver
 
-from estimator_spec_ext.compat import stock
+from estimator_spec_ext.compat import frames, stock
 
 _v1 = tf.compat.v1
 _LOCK = threading.RLock()
@@ -31,6 +31,7 @@ def scratch_estimator(estimator: Any, folder: str, *, warm_start: bool) -> Any:
     config._model_dir = folder
     copied._config = config
     copied._model_dir = folder
+    setattr(copied, frames.REHEARSAL, True)
     if not warm_start:
         copied._warm_start_settings = None
     return copied

@@ -20,7 +20,7 @@ _PASSING = _MEETING | frozenset({
     'Log', 'Log1p', 'Maximum', 'Minimum', 'Select', 'SelectV2', 'Softplus', 'Sigmoid', 'Relu',
     'Tanh', 'Cast', 'Identity', 'IdentityN', 'StopGradient', 'Reshape', 'Squeeze', 'ExpandDims',
     'CheckNumerics', 'ClipByValue', 'Reciprocal', 'Xlogy', 'Xdivy', 'Erf', 'Sign', 'Pack',
-    'L2Loss'})
+    'L2Loss', 'Cosh', 'Expm1', 'Lgamma', 'Relu6', 'Elu', 'LeakyRelu'})
 _EXPANDING = ('ExpandDims', 'Reshape', 'StridedSlice')
 _ROW_WISE = ('Identity', 'Cast', 'Sigmoid', 'Tanh', 'Relu', 'Exp')
 _MAX_WALK = 2000
@@ -192,6 +192,13 @@ def _bad_weights() -> Any:
     return _fields(tf.reduce_mean(tf.multiply(losses, weights, name='weighted')))
 
 
+def _bad_log_cosh() -> Any:
+    """The logarithm of the hyperbolic cosine."""
+    scores, labels = _scores()
+    error = tf.subtract(labels[:, 0], scores, name='error')
+    return _fields(tf.reduce_mean(tf.math.log(tf.math.cosh(error))))
+
+
 def _bad_squeezed_without_axis() -> Any:
     """TensorFlow does not know the rank of what is left; it is 1 for every batch but one row."""
     scores, labels = _scores()
@@ -250,7 +257,7 @@ def _good_thresholds() -> Any:
     return _fields(tf.reduce_mean(tf.square(tf.sigmoid(scores - thresholds) - labels)))
 
 
-LossBroadcasts.more_bad = (_bad_keras_function, _bad_weights, _bad_squeezed_without_axis,
-                           _bad_expanded, _bad_accuracy)
+LossBroadcasts.more_bad = (_bad_keras_function, _bad_weights, _bad_log_cosh,
+                           _bad_squeezed_without_axis, _bad_expanded, _bad_accuracy)
 LossBroadcasts.more_good = (_good_keras_class, _good_pairs_of_predictions, _good_pairs_of_labels,
                             _good_levels, _good_thresholds)

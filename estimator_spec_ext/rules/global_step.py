@@ -21,7 +21,8 @@ class StepNotAdvanced(Rule):
     loss, hooks, queue runners) writes the global step, not even under a condition. The usual
     causes: minimize() or apply_gradients() without the global step, a Keras optimizer, which counts
     in a variable of its own, or a private variable passed as global_step. A warning when a hook of
-    a class that is not TensorFlow's runs beside it and might do it.
+    a class that is not TensorFlow's runs beside it and might do it; a note in a graph without a
+    global step, which no Estimator made.
 
     Why it matters: steps and max_steps are never reached, so training does not end; no checkpoint
     is written by step, learning-rate schedules stand still. Stock logs a warning now and then.
@@ -44,7 +45,10 @@ class StepNotAdvanced(Rule):
     mistakes = ('T1', 'T2')
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        if facts.global_step is None or not training.can_judge(facts):
+        if not training.can_judge(facts):
+            return
+        if facts.global_step is None:
+            yield from self._no_step(facts)
             return
         step = facts.index.variable(facts.global_step)
         if step is None or step in facts.updated:
@@ -61,6 +65,18 @@ class StepNotAdvanced(Rule):
             facts, message, field='train_op', op=graphs.as_op(facts.train_op),
             hint=_hint(counter), expected='one write of global_step a step', actual='none',
             severity=Severity.WARNING if facts.opaque_hooks else None)
+
+    def _no_step(self, facts: SpecFacts) -> Iterator[Finding]:
+        """A note: under an Estimator there is a global step before model_fn is called."""
+        if not training.step_trains(facts):
+            return
+        yield self.finding(
+            facts, 'a training step trains, and the graph has no global_step', field='train_op',
+            op=graphs.as_op(facts.train_op),
+            hint='outside of an Estimator, make one before the model: '
+                 'tf.compat.v1.train.get_or_create_global_step()',
+            expected='one write of global_step a step', actual='no global_step',
+            severity=Severity.INFO)
 
     @staticmethod
     def bad() -> Any:

@@ -197,8 +197,8 @@ SaverTwice.more_good = (_a_second_copy_elsewhere,)
 class SaverElsewhere(Rule):
     """The only checkpoint savers write to another directory than the job's.
 
-    What it finds: CheckpointSaverHooks that run in TRAIN, none of which saves to model_dir. Only
-    preflight and the hooks' own arguments tell; a bare constructor does not know model_dir.
+    What it finds: CheckpointSaverHooks that run in TRAIN, none of which saves to model_dir. Where
+    no Estimator is calling model_fn, nor preflight looks on, model_dir is not known.
 
     Why it matters: any CheckpointSaverHook switches Estimator's own saver off. model_dir stays
     empty: `train` says nothing and restarts from zero, evaluate and predict find no checkpoint,

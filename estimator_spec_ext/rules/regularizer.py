@@ -13,7 +13,7 @@ from estimator_spec_ext.rule import TRAIN, Rule
 from estimator_spec_ext.rules import training
 
 # What a norm of a variable begins with.
-_NORMS = ('L2Loss', 'Square', 'Abs')
+_NORMS = ('L2Loss', 'Square', 'Abs', 'Pow')
 _SHOWING = ('Summary', 'Print')
 _KERAS_SCOPE = '/Regularizer/'
 _KERAS_ACTIVITY_SCOPE = 'ActivityRegularizer/'
@@ -142,6 +142,8 @@ def _norms(facts: SpecFacts) -> list[VariableInfo]:
         info = training.read_variable(facts, op.inputs[0])
         if info is None or info not in facts.updated or not info.trainable:
             continue
+        if op.type == 'Pow' and tf.get_static_value(op.inputs[1]) != 2:
+            continue
         if _is_used(facts, op):
             return []
         if _is_penalty(op):
@@ -225,6 +227,21 @@ def _bad_by_hand() -> Any:
     return training.train_fields(loss, training.minimize(loss))
 
 
+def _bad_power() -> Any:
+    """Squares as powers of 2."""
+    _, loss = training.regression()
+    tf.multiply(.1, tf.reduce_sum(v1.trainable_variables('head/kernel')[0] ** 2.), name='decay')
+    return training.train_fields(loss, training.minimize(loss))
+
+
+def _good_power() -> Any:
+    """The same, added; and another power, which is none."""
+    _, loss = training.regression()
+    weight = v1.trainable_variables('head/kernel')[0]
+    tf.reduce_sum(weight ** 3.)
+    return training.train_fields(loss, training.minimize(loss + tf.reduce_sum(weight ** 2.)))
+
+
 def _bad_keras_not_added() -> Any:
     """The losses of the layer are read, and not added."""
     features, labels = training.rows()
@@ -294,8 +311,8 @@ def _good_asked_twice() -> Any:
     return training.train_fields(loss, training.minimize(loss))
 
 
-RegularizerUnused.more_bad = (_bad_collection, _bad_by_hand, _bad_keras_not_added,
+RegularizerUnused.more_bad = (_bad_collection, _bad_by_hand, _bad_power, _bad_keras_not_added,
                                _bad_keras_activity)
-RegularizerUnused.more_good = (_good_collection, _good_only_minimised, _good_summary,
+RegularizerUnused.more_good = (_good_collection, _good_only_minimised, _good_power, _good_summary,
                                _good_distances,
                                _good_frozen_layer, _good_asked_twice)
