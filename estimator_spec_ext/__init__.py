@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from estimator_spec_ext.version import __version__
 
 if TYPE_CHECKING:
+    from estimator_spec_ext import estimator
     from estimator_spec_ext.agreement.hook import GraphAgreementHook
     from estimator_spec_ext.diagnostics import Finding, Report, Severity, Where
     from estimator_spec_ext.engine import findings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         create_train_estimator_spec,
     )
     from estimator_spec_ext.hooks import HookElement, hook_graph_elements
+    from estimator_spec_ext.installing import install_tf_estimator
     from estimator_spec_ext.preflight.api import preflight, train_and_evaluate
     from estimator_spec_ext.registry import explain, rules
     from estimator_spec_ext.rule import Rule
@@ -37,9 +39,9 @@ __all__ = [
     'GraphAgreementHook', 'HookElement', 'Report', 'Rule',
     'Severity', 'StrictEstimatorSpec', 'StrictTPUEstimatorSpec', 'Where', '__version__',
     'create_estimator_spec', 'create_eval_estimator_spec', 'create_predict_estimator_spec',
-    'create_train_estimator_spec', 'default_export_outputs', 'explain', 'findings',
-    'hook_graph_elements', 'preflight', 'replace', 'rules', 'strict_model_fn', 'train_and_evaluate',
-    'validate_estimator_spec', 'validate_hooks',
+    'create_train_estimator_spec', 'default_export_outputs', 'estimator', 'explain', 'findings',
+    'hook_graph_elements', 'install_tf_estimator', 'preflight', 'replace', 'rules',
+    'strict_model_fn', 'train_and_evaluate', 'validate_estimator_spec', 'validate_hooks',
 ]
 
 # The module that each name lives in.
@@ -63,6 +65,7 @@ _HOMES = {
     'explain': 'registry',
     'findings': 'engine',
     'hook_graph_elements': 'hooks',
+    'install_tf_estimator': 'installing',
     'preflight': 'preflight.api',
     'replace': 'specs',
     'rules': 'registry',
@@ -81,6 +84,8 @@ for _subpackage in ('preflight', 'rules'):
 
 
 def __getattr__(name: str) -> Any:
+    if name == 'estimator':
+        return importlib.import_module(f'{__name__}.estimator')
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -7,7 +7,7 @@ import functools
 from typing import Any, Mapping, Optional
 
 from estimator_spec_ext import hooks as hooks_lib
-from estimator_spec_ext.compat import distribution, frames, graphs, stock, tf, v1
+from estimator_spec_ext.compat import distribution, estimator, frames, graphs, stock, tf, v1
 from estimator_spec_ext.graph import GraphIndex, VariableInfo
 
 FIELDS = ('predictions', 'loss', 'train_op', 'eval_metric_ops', 'export_outputs',
@@ -41,7 +41,7 @@ NO_CONTEXT = JobContext()
 
 def context_of(config: Any) -> JobContext:
     """What a `tf.estimator.RunConfig` tells of the job; nothing for None."""
-    if not isinstance(config, tf.estimator.RunConfig):
+    if not isinstance(config, estimator.RunConfig):
         return NO_CONTEXT
     return JobContext(model_dir=config.model_dir, num_workers=config.num_worker_replicas)
 

@@ -15,7 +15,7 @@ import types
 import weakref
 from typing import Any, Iterable, Iterator
 
-from estimator_spec_ext.compat import do_not_convert, graphs, stock, tf, v1
+from estimator_spec_ext.compat import do_not_convert, estimator, graphs, stock, tf, v1
 
 MAX_DEPTH = 6
 MAX_VISITS = 5000
@@ -62,7 +62,7 @@ _OWN_HOOKS = ('estimator_spec_ext.agreement.hook', 'estimator_spec_ext.watchdog'
 _ATOMS = (str, bytes, int, float, complex, type(None), type(Ellipsis), types.ModuleType,
           types.BuiltinFunctionType, type)
 # Objects with lives of their own; what they hold is not what the hook fetches.
-_CLOSED = (tf.estimator.Estimator, tf.estimator.RunConfig, tf.Module, v1.train.Optimizer,
+_CLOSED = (estimator.Estimator, estimator.RunConfig, tf.Module, v1.train.Optimizer,
            tf.keras.optimizers.Optimizer, tf.keras.optimizers.legacy.Optimizer,
            tf.distribute.Strategy, v1.distribute.Strategy, tf.types.experimental.GenericFunction,
            tf.DType, tf.TensorShape, threading.local)

@@ -8,7 +8,13 @@ from typing import Any, Callable, Mapping, Optional
 
 from estimator_spec_ext import engine, facts, job_role, specs, tpu
 from estimator_spec_ext.agreement import hook
-from estimator_spec_ext.compat import EstimatorSpec, ModeKeys, TPUEstimatorSpec, do_not_convert, tf
+from estimator_spec_ext.compat import (
+    EstimatorSpec,
+    ModeKeys,
+    TPUEstimatorSpec,
+    do_not_convert,
+    tf,
+)
 
 context_of = do_not_convert(facts.context_of)
 

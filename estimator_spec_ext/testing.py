@@ -9,7 +9,7 @@ import tempfile
 from typing import Any, Callable, Mapping, Optional, Sequence
 
 from estimator_spec_ext import engine, facts, registry
-from estimator_spec_ext.compat import tf, v1
+from estimator_spec_ext.compat import estimator, tf, v1
 from estimator_spec_ext.diagnostics import Report, Severity
 from estimator_spec_ext.rule import ALL_MODES, Rule
 from estimator_spec_ext.rules import jobs
@@ -68,11 +68,11 @@ def assert_strict(model_fn: Callable[..., Any], features: Any, labels: Any = Non
         raise ValueError(f"modes must be of 'train', 'eval' and 'infer', got {unknown[0]!r}")
     train_input_fn, eval_input_fn = _input_fns(features, labels)
     with tempfile.TemporaryDirectory(prefix='assert_strict_') as scratch:
-        run_config = (config or tf.estimator.RunConfig()).replace(model_dir=scratch)
+        run_config = (config or estimator.RunConfig()).replace(model_dir=scratch)
         report = api.preflight(
-            tf.estimator.Estimator(model_fn, params=params, config=run_config),
-            tf.estimator.TrainSpec(train_input_fn),
-            tf.estimator.EvalSpec(eval_input_fn, steps=1),
+            estimator.Estimator(model_fn, params=params, config=run_config),
+            estimator.TrainSpec(train_input_fn),
+            estimator.EvalSpec(eval_input_fn, steps=1),
             serving_input_receiver_fn=serving_input_receiver_fn, depth=depth, suppress=suppress)
     others = set(ALL_MODES) - set(modes)
     report = dataclasses.replace(report, findings=tuple(

@@ -29,13 +29,16 @@ def pytest_configure(config):
     # Before TensorFlow is imported, which reads it once.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     try:
+        import estimator_spec_ext as ese
+
+        ese.install_tf_estimator()
         import tensorflow as tf
 
         tf.estimator.EstimatorSpec  # noqa: B018  (loaded lazily: this is its import)
     except (ImportError, AttributeError) as e:
         raise pytest.UsageError(
-            f'the tests need TensorFlow 2.15 with tensorflow-estimator ({type(e).__name__}: {e}); '
-            '`make test` installs it into .venv and runs them there'
+            f'the tests need TensorFlow with tensorflow-estimator ({type(e).__name__}: {e}); '
+            '`make test` installs them into .venv and runs them there'
         ) from None
     from absl import flags, logging
     from hypothesis import settings

@@ -17,7 +17,8 @@ import estimator_spec_ext as ese
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(ese.__path__, 'estimator_spec_ext.')
     if not module.name.endswith('__main__'))
-PUBLIC = sorted(set(ese.__all__) - {'__version__'})
+# Of `estimator`, a module, the names are TensorFlow's.
+PUBLIC = sorted(set(ese.__all__) - {'__version__', 'estimator'})
 # Plain values, told by their attributes, and what its neighbour's example shows already.
 WITHOUT_EXAMPLE = {'Finding', 'HookElement', 'Rule', 'Severity', 'Where', 'EstimatorSpecTypeError',
                    'train_and_evaluate'}

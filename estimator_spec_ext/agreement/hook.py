@@ -22,7 +22,7 @@ _PAUSE_SECS = 0.25
 _MET: 'weakref.WeakSet[Any]' = weakref.WeakSet()
 
 
-class GraphAgreementHook(tf.estimator.SessionRunHook):
+class GraphAgreementHook(v1.train.SessionRunHook):
     """Stops every role of a distributed job, before its first step, when their graphs differ.
 
     Variables that are made in another order on one worker are mixed without a word under

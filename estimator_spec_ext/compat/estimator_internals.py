@@ -19,6 +19,7 @@ from tensorflow_estimator.python.estimator import estimator as _estimator
 from tensorflow_estimator.python.estimator import model_fn as _model_fn
 
 from estimator_spec_ext.compat import distribution, frames
+from estimator_spec_ext.compat.namespace import ModeKeys
 
 _do_not_convert = tf.autograph.experimental.do_not_convert
 _LOCK = threading.RLock()
@@ -332,7 +333,7 @@ def build_export(estimator: Any, receiver_fn: Any, tap: Tap) -> None:
         return tap.receiver
 
     with recorded_specs(tap.attempts), _context.graph_mode(), contextlib.suppress(Built):
-        mode = tf.estimator.ModeKeys.PREDICT
+        mode = ModeKeys.PREDICT
         copied._add_meta_graph_for_mode(None, {mode: tapped_receiver_fn}, None, mode=mode)
 
 

@@ -10,6 +10,8 @@ from typing import Any, Optional
 import tensorflow as tf
 from tensorflow.python.util import tf_stack as _tf_stack
 
+from estimator_spec_ext.compat.namespace import estimator
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # The examples of the rules live in the package and play the user's part.
 _EXAMPLES = _PACKAGE + 'rules' + os.sep
@@ -82,7 +84,7 @@ def calling_config() -> Any:
         if frame.f_code.co_name == '_call_model_fn':
             found = frame.f_locals
             config = found.get('config')
-            if isinstance(config, tf.estimator.RunConfig) and not getattr(
+            if isinstance(config, estimator.RunConfig) and not getattr(
                     found.get('self'), REHEARSAL, False):
                 return config
             return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Callable, Iterator
 
-import tensorflow as tf
 from tensorflow_estimator.python.estimator import estimator as _estimator
 from tensorflow_estimator.python.estimator import training as _training
+
+from estimator_spec_ext.compat.namespace import estimator, estimator_v1
 
 METHODS = ('train', 'evaluate', 'predict', 'export_saved_model', 'export_savedmodel',
            'experimental_export_all_saved_models')
@@ -30,7 +31,7 @@ class Interception:
         """From now on calls are caught."""
         for name in METHODS:
             self._replace(_estimator.Estimator, name, self._handlers[name])
-        namespaces = [tf.estimator, tf.compat.v1.estimator, _training]
+        namespaces = [estimator, estimator_v1(), _training]
         for namespace in namespaces:
             self._replace(namespace, FUNCTION, self._handlers[FUNCTION])
 

@@ -14,10 +14,10 @@ import threading
 import weakref
 from typing import Any, Optional
 
-import tensorflow as tf
 from tensorflow.python.framework import auto_control_deps as _acd
 
 from estimator_spec_ext.compat import distribution, graphs
+from estimator_spec_ext.compat.namespace import tf
 
 v1 = tf.compat.v1
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from estimator_spec_ext import engine, job_role, registry
 from estimator_spec_ext.agreement.hook import GraphAgreementHook
-from estimator_spec_ext.compat import checkpoints, export_internals, tf
+from estimator_spec_ext.compat import checkpoints, export_internals
+from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.compat.rehearsal_internals import redirected_writers
 from estimator_spec_ext.diagnostics import Report, merge_reports
@@ -117,7 +118,7 @@ def train_and_evaluate(estimator: Any, train_spec: Any, eval_spec: Any,
     if job_role.trains_with_others():
         hook = GraphAgreementHook(estimator.model_dir)
         train_spec = train_spec._replace(hooks=(*train_spec.hooks, hook))
-    return tf.estimator.train_and_evaluate(estimator, train_spec, eval_spec)
+    return tf_estimator.train_and_evaluate(estimator, train_spec, eval_spec)
 
 
 def failed_before_job(error: BaseException, *, depth: str = 'graph') -> Report:
@@ -155,10 +156,10 @@ def _job(estimator: Any, train_spec: Any, eval_spec: Any, receiver_fn: Any) -> J
     if not internals.is_estimator(estimator):
         raise TypeError(
             f'estimator must be a tf.estimator.Estimator, got {type(estimator).__name__}')
-    if train_spec is not None and not isinstance(train_spec, tf.estimator.TrainSpec):
+    if train_spec is not None and not isinstance(train_spec, tf_estimator.TrainSpec):
         raise TypeError(
             f'train_spec must be a tf.estimator.TrainSpec, got {type(train_spec).__name__}')
-    if eval_spec is not None and not isinstance(eval_spec, tf.estimator.EvalSpec):
+    if eval_spec is not None and not isinstance(eval_spec, tf_estimator.EvalSpec):
         raise TypeError(
             f'eval_spec must be a tf.estimator.EvalSpec, got {type(eval_spec).__name__}')
     if receiver_fn is not None and not callable(receiver_fn):

@@ -9,7 +9,7 @@ import runpy
 import sys
 from typing import Any, Callable, Iterator, Optional, Sequence
 
-from estimator_spec_ext.compat import tf
+from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.compat.interception import FUNCTION, METHODS, Interception
 from estimator_spec_ext.diagnostics import Report, merge_reports
 from estimator_spec_ext.preflight import api
@@ -111,7 +111,7 @@ class Script:
     def _train(self, pieces: _Pieces, input_fn: Any, hooks: Any = None, steps: Any = None,
                max_steps: Any = None, saving_listeners: Any = None) -> Any:
         if pieces.train is None:
-            pieces.train = tf.estimator.TrainSpec(input_fn, max_steps=max_steps, hooks=hooks,
+            pieces.train = tf_estimator.TrainSpec(input_fn, max_steps=max_steps, hooks=hooks,
                                                   saving_listeners=saving_listeners)
         return pieces.estimator
 
@@ -119,13 +119,13 @@ class Script:
                   checkpoint_path: Any = None, name: Any = None) -> Any:
         if pieces.evaluate is None:
             # evaluate() is called when the script says so: nothing throttles it.
-            pieces.evaluate = tf.estimator.EvalSpec(input_fn, steps=steps, hooks=hooks, name=name,
+            pieces.evaluate = tf_estimator.EvalSpec(input_fn, steps=steps, hooks=hooks, name=name,
                                                     throttle_secs=0)
         return Results(global_step=0)
 
     def _predict(self, pieces: _Pieces, input_fn: Any, *unused: Any, **options: Any) -> Any:
         if pieces.evaluate is None:
-            pieces.evaluate = tf.estimator.EvalSpec(input_fn, steps=1, throttle_secs=0)
+            pieces.evaluate = tf_estimator.EvalSpec(input_fn, steps=1, throttle_secs=0)
         return iter(())
 
     def _export(self, pieces: _Pieces, export_dir_base: Any,

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from estimator_spec_ext import describe
-from estimator_spec_ext.compat import frames, rehearsal_internals, tf
+from estimator_spec_ext.compat import estimator, frames, rehearsal_internals, tf
 from estimator_spec_ext.graph import GraphIndex
 from estimator_spec_ext.preflight.facts import Crash, Place
 
@@ -30,7 +30,7 @@ def crash_of(error: BaseException, graph: Any) -> Crash:
     hook, method = rehearsal_internals.hook_frame(error)
     details: dict[str, Any] = {}
     kind = FAILED
-    if isinstance(error, tf.estimator.NanLossDuringTrainingError):
+    if isinstance(error, estimator.NanLossDuringTrainingError):
         kind = NAN
     elif 'Graph is finalized' in text:
         kind = FINALIZED

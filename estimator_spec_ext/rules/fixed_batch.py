@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Iterator, Optional
 
 from estimator_spec_ext import describe
-from estimator_spec_ext.compat import tf, v1
+from estimator_spec_ext.compat import estimator, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.graph import DEQUEUE_TYPES, ITERATOR_TYPES, PLACEHOLDER_TYPES
@@ -117,7 +117,7 @@ def _reshaped() -> Any:
 def _weights_beside_outputs() -> Any:
     x = v1.placeholder(tf.float32, [None, 4], name='x')
     weight = v1.get_variable('w', [4, 3])
-    export = tf.estimator.export.PredictOutput({'p': tf.matmul(x, weight)})
+    export = estimator.export.PredictOutput({'p': tf.matmul(x, weight)})
     return {'mode': 'infer', 'predictions': {'p': tf.matmul(x, weight)},
             'export_outputs': {'serving_default': export}}
 

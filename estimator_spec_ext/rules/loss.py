@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Iterator
 
 from estimator_spec_ext import describe
-from estimator_spec_ext.compat import distribution, graphs, stock, tf, v1
+from estimator_spec_ext.compat import distribution, estimator, graphs, stock, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.rule import EVAL, TRAIN, Rule
@@ -88,7 +88,7 @@ def _bad_behind_stock() -> Any:
     """Stock's own class hides the shape, behind a Reshape to ()."""
     fields = LossNotScalar.bad()
     fields['loss'] = tf.reshape(fields['loss'], [-1], name='flat')
-    return tf.estimator.EstimatorSpec(**fields)._asdict()
+    return estimator.EstimatorSpec(**fields)._asdict()
 
 
 def _good_reshaped_by_its_author() -> Any:

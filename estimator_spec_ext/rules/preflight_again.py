@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Iterator
 
 from estimator_spec_ext import describe
-from estimator_spec_ext.compat import tf, v1
+from estimator_spec_ext.compat import estimator, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.rules import jobs
 from estimator_spec_ext.rules.preflight_crash import MODE_NAMES, CrashRule
@@ -35,7 +35,7 @@ def _keeps_optimizer() -> Any:
         loss = tf.reduce_mean(tf.square(prediction - labels))
         optimizer.iterations = v1.train.get_or_create_global_step()
         train_op = tf.group(optimizer.get_updates(loss, v1.trainable_variables()))
-        return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+        return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
     return model_fn
 
@@ -49,7 +49,7 @@ def _shares_v1_optimizer() -> Any:
             return jobs.spec(mode, prediction, labels)
         loss = tf.reduce_mean(tf.square(prediction - labels))
         train_op = optimizer.minimize(loss, v1.train.get_global_step())
-        return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+        return estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
     return model_fn
 

@@ -6,7 +6,7 @@ import difflib
 from typing import Any, Iterator
 
 from estimator_spec_ext import describe
-from estimator_spec_ext.compat import tf, v1
+from estimator_spec_ext.compat import estimator, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import jobs
@@ -220,7 +220,7 @@ def _with_average(features: Any, labels: Any, mode: str, *, restored: bool) -> A
     made = jobs.spec(mode, prediction, labels)
     with tf.control_dependencies([made.train_op]):
         train_op = average.apply(v1.trainable_variables())
-    return tf.estimator.EstimatorSpec(mode, loss=made.loss, train_op=train_op)
+    return estimator.EstimatorSpec(mode, loss=made.loss, train_op=train_op)
 
 
 def _plain_average(features: Any, labels: Any, mode: str) -> Any:
@@ -237,7 +237,7 @@ def _average_of_loss(features: Any, labels: Any, mode: str) -> Any:
         return made
     with tf.control_dependencies([made.train_op]):
         train_op = v1.train.ExponentialMovingAverage(.9).apply([made.loss])
-    return tf.estimator.EstimatorSpec(mode, loss=made.loss, train_op=train_op)
+    return estimator.EstimatorSpec(mode, loss=made.loss, train_op=train_op)
 
 
 def good_average_of_loss() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Iterable, Optional
 
-from estimator_spec_ext.compat import graphs, tf, v1
+from estimator_spec_ext.compat import estimator, graphs, tf, v1
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.graph import VariableInfo
 
@@ -109,7 +109,7 @@ def is_differentiated(op: Any, ops: set[Any]) -> bool:
 
 # Examples.
 
-class UnknownHook(tf.estimator.SessionRunHook):
+class UnknownHook(estimator.SessionRunHook):
     """A hook of a class that is not TensorFlow's, holding what it is given."""
 
     def __init__(self, *held: Any) -> None:
