@@ -17,6 +17,10 @@ _UNIFORM = frozenset({
     'RandomUniform', 'StatelessRandomUniform', 'StatelessRandomUniformV2', 'StatefulUniform'})
 _COMPARE = frozenset({'GreaterEqual', 'Greater', 'Less', 'LessEqual'})
 _KEEPING = frozenset({'Identity', 'Cast', 'Reshape', 'ExpandDims', 'StopGradient', 'Enter'})
+# Between a loss for each token and the loss.
+_SUMS = frozenset({'Sum', 'Mean'})
+_WEIGHING = _KEEPING | frozenset({'Mul', 'RealDiv', 'DivNoNan', 'Neg', 'Squeeze', 'BroadcastTo'})
+_ABOUT_THE_SHAPE = frozenset({'Shape', 'ShapeN', 'Size', 'Rank', 'OnesLike', 'ZerosLike'})
 _MAX_VISITS = 60
 
 
@@ -43,6 +47,8 @@ def is_dropout(draw: Node) -> bool:
         return False
     steps = [_Step(Output(draw), 'uniform')]
     seen: set[tuple[Node, str]] = set()
+    zeroing: list[Node] = []
+    counted = False
     while steps and len(seen) < _MAX_VISITS:
         step = steps.pop()
         if (step.output.node, step.kind) in seen:
@@ -50,11 +56,13 @@ def is_dropout(draw: Node) -> bool:
         seen.add((step.output.node, step.kind))
         for reader, position, _ in step.output.node.consumers():
             if step.kind == 'mask' and _zeroes(reader, position, step.output.node):
-                return True
+                zeroing.append(reader)
+            counted = counted or step.kind == 'mask' and reader.type in _SUMS
             kind = _next_kind(reader, position, step.kind)
             if kind:
                 steps.append(_Step(Output(reader), kind))
-    return False
+    # A mask that is counted chooses rows or tokens, of whose losses or hits it makes a mean.
+    return any(not (counted and _is_summed_up(reader)) for reader in zeroing)
 
 
 def _draws_one_number(draw: Node) -> bool:
@@ -121,6 +129,27 @@ def _zeroes(reader: Node, position: int, mask: Node) -> bool:
     if reader.type != 'Mul' or len(others) != 1 or not reader.floating():
         return False
     return not _is_fixed(others[0]) and not _mixes(mask)
+
+
+def _is_summed_up(masked: Node) -> bool:
+    """Whether what is masked is added up and no more: losses or hits of the chosen, no activations.
+    """
+    seen: set[Node] = {masked}
+    stack, numbers = [masked], 0
+    while stack:
+        node = stack.pop()
+        for reader, _, _ in node.consumers():
+            if reader in seen or reader.type in _ABOUT_THE_SHAPE:
+                continue
+            if reader.type in _SUMS and reader.scalar():
+                numbers += 1
+                continue
+            if reader.type not in _SUMS and reader.type not in _WEIGHING or (
+                    len(seen) > _MAX_VISITS):
+                return False
+            seen.add(reader)
+            stack.append(reader)
+    return numbers > 0
 
 
 def _is_zero(item: Optional[Output]) -> bool:
@@ -312,6 +341,16 @@ def _epsilon_greedy() -> Any:
         'action': tf.where(explore, anything, tf.argmax(_dense(x), 1))}}
 
 
+def _masked_tokens() -> Any:
+    """A language model is asked for tokens that are drawn, in EVAL as well."""
+    x = v1.placeholder(tf.float32, [None, 3], name='x')
+    chosen = tf.cast(tf.random.uniform(tf.shape(x)) < .15, tf.float32)
+    losses = tf.square(_dense(x * 2.))
+    loss = tf.reduce_sum(losses * chosen) / (tf.reduce_sum(chosen) + 1e-5)
+    hits = v1.metrics.mean(tf.round(losses), weights=chosen)
+    return {'mode': 'eval', 'loss': loss, 'eval_metric_ops': {'hits': hits}}
+
+
 def _flips() -> Any:
     """Augmentation while testing: half of the rows are reversed."""
 
@@ -326,4 +365,4 @@ DropoutOutsideTraining.more_bad = (
     _in_eval, _by_hand, _drop_connect, _default_that_trains, _in_function)
 DropoutOutsideTraining.more_good = (
     _keep_all, _learning_phase, _sampling, _bernoulli_units, _noise_as_input, _epsilon_greedy,
-    _flips)
+    _masked_tokens, _flips)

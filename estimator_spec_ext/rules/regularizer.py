@@ -146,7 +146,8 @@ def _norms(facts: SpecFacts) -> list[VariableInfo]:
             continue
         if _is_used(facts, op):
             return []
-        if _is_penalty(op):
+        # A hook may look it up by name; what a regularizer of Keras made has no name to go by.
+        if _is_penalty(op) and (not facts.opaque_hooks or _KERAS_SCOPE in op.name):
             weights[info] = None
     return list(weights)
 
@@ -280,6 +281,14 @@ def _good_summary() -> Any:
     return training.train_fields(loss, training.minimize(loss))
 
 
+def _good_watched() -> Any:
+    """A hook of a class that is not TensorFlow's may look the norm up by its name."""
+    _, loss = training.regression()
+    tf.add_n([tf.nn.l2_loss(weight) for weight in v1.trainable_variables()], name='norm')
+    return training.train_fields(loss, training.minimize(loss),
+                                 training_hooks=[training.UnknownHook('norm')])
+
+
 def _good_distances() -> Any:
     """Squares of weights in a distance that this mode does not need, as in k-means."""
     features, labels = training.rows()
@@ -314,5 +323,5 @@ def _good_asked_twice() -> Any:
 RegularizerUnused.more_bad = (_bad_collection, _bad_by_hand, _bad_power, _bad_keras_not_added,
                                _bad_keras_activity)
 RegularizerUnused.more_good = (_good_collection, _good_only_minimised, _good_power, _good_summary,
-                               _good_distances,
+                               _good_watched, _good_distances,
                                _good_frozen_layer, _good_asked_twice)
