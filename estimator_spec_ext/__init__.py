@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     from estimator_spec_ext.strict_fn import strict_model_fn
     from estimator_spec_ext.tpu import StrictTPUEstimatorSpec
     from estimator_spec_ext.validate import validate_estimator_spec, validate_hooks
+    from estimator_spec_ext.watchdog import StallWatchdogHook
 
 __all__ = [
-    'EstimatorSpecError', 'EstimatorSpecTypeError', 'Finding',
-    'GraphAgreementHook', 'HookElement', 'Report', 'Rule',
-    'Severity', 'StrictEstimatorSpec', 'StrictTPUEstimatorSpec', 'Where', '__version__',
-    'create_estimator_spec', 'create_eval_estimator_spec', 'create_predict_estimator_spec',
+    'EstimatorSpecError', 'EstimatorSpecTypeError', 'Finding', 'GraphAgreementHook',
+    'HookElement', 'Report', 'Rule', 'Severity', 'StallWatchdogHook', 'StrictEstimatorSpec',
+    'StrictTPUEstimatorSpec', 'Where', '__version__', 'create_estimator_spec',
+    'create_eval_estimator_spec', 'create_predict_estimator_spec',
     'create_train_estimator_spec', 'default_export_outputs', 'estimator', 'explain', 'findings',
     'hook_graph_elements', 'install_tf_estimator', 'preflight', 'replace', 'rules',
     'strict_model_fn', 'train_and_evaluate', 'validate_estimator_spec', 'validate_hooks',
@@ -54,6 +55,7 @@ _HOMES = {
     'Report': 'diagnostics',
     'Rule': 'rule',
     'Severity': 'diagnostics',
+    'StallWatchdogHook': 'watchdog',
     'StrictEstimatorSpec': 'specs',
     'StrictTPUEstimatorSpec': 'tpu',
     'Where': 'diagnostics',
