@@ -26,3 +26,12 @@ def clusters(tmp_path):
     for cluster in made:
         print(cluster.tell())
         cluster.__exit__()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def no_process_stays():
+    """Looks, after the last test, whether a role is still there."""
+    import multiprocessing
+
+    yield
+    assert multiprocessing.active_children() == []
