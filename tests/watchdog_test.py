@@ -44,6 +44,12 @@ def _watching():
     return [thread for thread in threading.enumerate() if thread.name == 'stall-watchdog']
 
 
+def _assert_nobody_watches():
+    for thread in _watching():
+        thread.join(6)
+    assert not _watching()
+
+
 def test_a_step_that_stalls(caplog, monkeypatch):
     monkeypatch.setenv('TF_CONFIG', '{"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}, '
                        '"task": {"type": "worker", "index": 1}}')
@@ -65,7 +71,7 @@ def test_a_step_that_stalls(caplog, monkeypatch):
     assert 'session.run(tensor)' in full
     # All of it once, then a line.
     assert short.startswith('worker/1 has been in step ') and '\n' not in short
-    assert not _watching()
+    _assert_nobody_watches()
 
 
 def test_the_first_step_has_a_limit_of_its_own(caplog):
@@ -144,8 +150,7 @@ def test_an_error_ends_the_watch(caplog):
                 session.run_step_fn(lambda step_context: 1 / 0)
     del session
     hook._pulse.busy = True  # as it is when session.run itself raises
-    time.sleep(.5)
-    assert not _watching()
+    _assert_nobody_watches()
     assert not [record for record in caplog.records if record.name == 'absl']
 
 
@@ -156,10 +161,7 @@ def test_a_hook_that_is_gone_is_not_watched():
     assert len(_watching()) == 1
     del hook
     gc.collect()
-    time.sleep(.4)
-    for thread in _watching():
-        thread.join(6)
-    assert not _watching()
+    _assert_nobody_watches()
 
 
 def test_limits():
