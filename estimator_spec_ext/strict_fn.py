@@ -13,6 +13,7 @@ from estimator_spec_ext.compat import (
     ModeKeys,
     TPUEstimatorSpec,
     do_not_convert,
+    keras_layers,
     tf,
 )
 
@@ -60,9 +61,10 @@ def strict_model_fn(model_fn: Optional[Callable[..., Any]] = None, *,
         config = _argument(shown, args, kwargs, 'config')
         if shown is not signature:
             kwargs = {name: value for name, value in kwargs.items() if name != 'config'}
-        spec = model_fn(*args, **kwargs)
-        return make_strict(spec, suppress=suppress, context=context_of(config),
-                           hooks=agreement_hooks(config) if agreement else ())
+        with keras_layers.kept():
+            spec = model_fn(*args, **kwargs)
+            return make_strict(spec, suppress=suppress, context=context_of(config),
+                               hooks=agreement_hooks(config) if agreement else ())
 
     # Estimator asks getfullargspec, which does not follow __wrapped__.
     wrapped.__signature__ = shown  # type: ignore[attr-defined]

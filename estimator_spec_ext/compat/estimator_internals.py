@@ -47,6 +47,8 @@ class Tap:
       spec: what model_fn returned; under a strategy that of the first replica.
       fields: the fields of `spec` before Estimator changed them.
       site: file and line where `spec` was built.
+      replica_fields: the fields of the spec of the replica that was built last.
+      replica_site: where that one was built.
       scaffold: the scaffold of the session; None when the spec gave none.
       loss: the loss that the session fetches.
       session_hooks: the hooks of the session beyond those of the spec.
@@ -70,6 +72,8 @@ class Tap:
         self.spec: Any = None
         self.fields: dict[str, Any] = {}
         self.site: tuple[Optional[str], Optional[int]] = (None, None)
+        self.replica_fields: dict[str, Any] = {}
+        self.replica_site: tuple[Optional[str], Optional[int]] = (None, None)
         self.scaffold: Any = None
         self.loss: Any = None
         self.session_hooks: list[Any] = []
@@ -209,9 +213,9 @@ def _enter_model_fn(tap: Tap, features: Any, labels: Any) -> None:
 
 
 def _leave_model_fn(tap: Tap, spec: Any) -> Any:
+    tap.replica_fields, tap.replica_site = _as_given(spec, tap.attempts)
     if distribution.is_first_replica_here():
-        tap.spec = spec
-        tap.fields, tap.site = _as_given(spec, tap.attempts)
+        tap.spec, tap.fields, tap.site = spec, tap.replica_fields, tap.replica_site
     tap.on_spec(tap)
     tap.stage = AFTER
     if tap.stop_after_model_fn:

@@ -7,11 +7,15 @@ its layers. What is left is to ask the garbage collector for these functions.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
+import importlib
+import inspect
 import sys
+import threading
 import types
-from typing import Any
+from typing import Any, Iterator
 
 import tensorflow as tf
 
@@ -19,6 +23,61 @@ _MODULES = tuple(f'{package}.engine.{name}' for package in ('keras.src', 'keras'
                  for name in ('base_layer', 'base_layer_v1'))
 _METHOD = '_handle_weight_regularization'
 _FUNCTION = '_loss_for_variable'
+_LOCK = threading.Lock()
+_keepers: list[list[Any]] = []
+_own_methods: dict[type, Any] = {}
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Keeps the layers with regularized weights that are made meanwhile alive until it ends.
+
+    `Dense(10, kernel_regularizer='l2')(x)`, the usual form, lets go of its layer at once, and with
+    it goes all that is known of the regularizer.
+    """
+    layers: list[Any] = []
+    _load_graph_layers()
+    with _LOCK:
+        _keepers.append(layers)
+        for layer_class in _layer_classes():
+            if layer_class not in _own_methods:
+                _own_methods[layer_class] = vars(layer_class)[_METHOD]
+                setattr(layer_class, _METHOD, _keeping(_own_methods[layer_class]))
+    try:
+        yield
+    finally:
+        with _LOCK:
+            # By identity: two empty lists are equal.
+            _keepers[:] = [keeper for keeper in _keepers if keeper is not layers]
+            if not _keepers:
+                for layer_class, method in _own_methods.items():
+                    setattr(layer_class, _METHOD, method)
+                _own_methods.clear()
+
+
+def _keeping(method: Any) -> Any:
+    @functools.wraps(method)
+    def handle(self: Any, *args: Any, **kwargs: Any) -> Any:
+        for keeper in tuple(_keepers):
+            keeper.append(self)
+        return method(self, *args, **kwargs)
+
+    return handle
+
+
+def _load_graph_layers() -> None:
+    """Keras imports the layers of graph mode when it makes the first one."""
+    for name in _MODULES:
+        if name.endswith('_v1') and name[:-len('_v1')] in sys.modules and name not in sys.modules:
+            importlib.import_module(name)
+
+
+def _layer_classes() -> list[type]:
+    """Keras's base classes of layers, of each version of it that is loaded."""
+    found = (getattr(sys.modules.get(name), 'Layer', None) for name in _MODULES)
+    return list(dict.fromkeys(
+        layer for layer in found
+        if isinstance(layer, type) and inspect.isfunction(vars(layer).get(_METHOD))))
 
 
 def has_regularized_weights() -> bool:
@@ -46,12 +105,10 @@ def regularized_weights(graph: tf.Graph) -> list[tf.Variable]:
 def _codes() -> list[types.CodeType]:
     """The code of Keras's function, of each version of it that is loaded."""
     found: list[types.CodeType] = []
-    for name in _MODULES:
-        layer: Any = getattr(sys.modules.get(name), 'Layer', None)
-        method = vars(layer).get(_METHOD) if isinstance(layer, type) else None
-        if isinstance(method, types.FunctionType):
-            found += [constant for constant in method.__code__.co_consts
-                      if isinstance(constant, types.CodeType) and constant.co_name == _FUNCTION]
+    for layer_class in _layer_classes():
+        method = inspect.unwrap(vars(layer_class)[_METHOD])
+        found += [constant for constant in method.__code__.co_consts
+                  if isinstance(constant, types.CodeType) and constant.co_name == _FUNCTION]
     return found
 
 

@@ -127,6 +127,10 @@ class ModeFacts(Placed):
       divided_loss: the op that divides the loss by the number of replicas, beside the optimizer.
       refused: whether a rule across modes has an error for this mode.
       opaque_hooks: whether hooks run that are not TensorFlow's own.
+      untrained: trainable variables, by name, that a step of TRAIN neither reads nor updates, with
+        a place; None when that cannot be told.
+      read: names of the variables that the predictions of PREDICT are computed from.
+      second_replica: whether the spec of a second replica has been looked at.
     """
 
     def __init__(self, mode: str, source: str) -> None:
@@ -154,6 +158,9 @@ class ModeFacts(Placed):
         self.fills_itself = False
         self.divided_loss: Any = None
         self.refused = False
+        self.untrained: Optional[dict[str, Any]] = None
+        self.read: frozenset[str] = frozenset()
+        self.second_replica = False
 
     def told(self, *mistakes: str) -> bool:
         """Whether a rule of the spec or of the graph has told one of these mistakes."""

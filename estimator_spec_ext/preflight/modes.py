@@ -9,12 +9,27 @@ import weakref
 from typing import Any, Callable, Iterator, Mapping, Optional
 
 from estimator_spec_ext import engine, registry
-from estimator_spec_ext.compat import checkpoints, export_internals, gradients, graphs, tf, v1
+from estimator_spec_ext.compat import (
+    checkpoints,
+    export_internals,
+    gradients,
+    graphs,
+    keras_layers,
+    tf,
+    v1,
+)
 from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.diagnostics import Finding, Report, Severity, sorted_findings
 from estimator_spec_ext.errors import EstimatorSpecError
 from estimator_spec_ext.facts import JobContext, SpecFacts
-from estimator_spec_ext.preflight import cardinality, crashes, receivers, replicas, warm_start
+from estimator_spec_ext.preflight import (
+    cardinality,
+    crashes,
+    receivers,
+    replicas,
+    trained,
+    warm_start,
+)
 from estimator_spec_ext.preflight.facts import (
     EVAL,
     PREDICT,
@@ -124,10 +139,11 @@ class Builder:
                     facts.report = self._check(facts, tap, (*hooks, *tap.session_hooks))
 
         tap = facts.tap = internals.Tap(on_spec, on_graph)
-        try:
-            build(tap)
-        except (Exception, SystemExit) as error:  # a user's function may even exit
-            self._crashed(facts, error)
+        with keras_layers.kept():
+            try:
+                build(tap)
+            except (Exception, SystemExit) as error:  # a user's function may even exit
+                self._crashed(facts, error)
         self._learn_labels(tap)
         if self._usual is None and facts.mode != PREDICT and tap.features is not None:
             self._usual = facts
@@ -156,6 +172,7 @@ class Builder:
         earlier = engine.findings(tap.graph) if isinstance(tap.spec, StrictEstimatorSpec) else ()
         report = self._run_rules(spec_facts, tap)
         facts.opaque_hooks = bool(spec_facts.opaque_hooks)
+        facts.untrained, facts.read = trained.look(spec_facts)
         # A strict spec mends what it warned of, so that the second look cannot see it.
         known = set(report.findings) | {finding.slug for finding in report.findings}
         mended = [finding for finding in earlier if finding.slug not in known
@@ -164,12 +181,23 @@ class Builder:
 
     def _check_replica(self, facts: ModeFacts, tap: internals.Tap) -> None:
         """Rules read the spec of a replica in its own thread, before the replicas are combined."""
-        if not facts.report.rules_run:  # the replicas run the same function: one is enough
+        # The replicas run one function; from the second on collections hold what is another's.
+        if not facts.report.rules_run:
             if facts.mode == TRAIN:
                 facts.divided_loss = replicas.divided_loss(tap)
-            facts.report = self._run_rules(
-                SpecFacts(facts.mode, tap.fields, context=self._context(tap, (), False),
-                          site=tap.site), tap)
+            facts.report = self._check_one(facts, tap)
+        elif not facts.second_replica:
+            facts.second_replica = True
+            known = {finding.slug for finding in facts.report.findings}
+            more = [finding for finding in self._check_one(facts, tap).findings
+                    if finding.slug not in known]
+            facts.report = dataclasses.replace(
+                facts.report, findings=sorted_findings([*facts.report.findings, *more]))
+
+    def _check_one(self, facts: ModeFacts, tap: internals.Tap) -> Report:
+        return self._run_rules(
+            SpecFacts(facts.mode, tap.replica_fields, context=self._context(tap, (), False),
+                      site=tap.replica_site), tap)
 
     def _run_rules(self, spec_facts: SpecFacts, tap: internals.Tap) -> Report:
         report = engine.check(spec_facts, suppress=self._reasons(tap.graph), stages=_STAGES)

@@ -35,6 +35,12 @@ def _asserts(features: Any, labels: Any, mode: str) -> Any:
     return jobs.spec(mode, prediction, labels)
 
 
+# A metric computed from the value of another: each replica has its own.
+_PER_REPLICA = 'PerReplica'
+_PER_REPLICA_HINT = ('hand on metrics as tf.compat.v1.metrics or tf.keras.metrics make them: what '
+                     'is computed from their values differs by replica')
+
+
 class RehearsalFails(Rule):
     """A mode cannot be run: its session raises.
 
@@ -56,7 +62,7 @@ class RehearsalFails(Rule):
     slug = 'rehearsal-fails'
     severity = Severity.ERROR
     stage = 'run'
-    mistakes = ('X11', 'I2', 'V9', 'L1', 'L2')
+    mistakes = ('X11', 'I2', 'V9', 'L1', 'L2', 'M9')
 
     def check(self, facts: Any) -> Iterator[Finding]:
         for rehearsed, crash in crashed(facts, 'failed', 'uninitialized'):
@@ -67,7 +73,8 @@ class RehearsalFails(Rule):
                 where = f' in {crash.details["hook"]}.{crash.details["method"]}'
             yield self.finding(
                 rehearsed, f'{_DOING[rehearsed.name]} fails when it runs{where}: {crash.text}',
-                hint='mend this line; it was run on a batch of the job\'s own data',
+                hint=_PER_REPLICA_HINT if _PER_REPLICA in crash.text else
+                'mend this line; it was run on a batch of the job\'s own data',
                 op=crash.place, actual=crash.text)
 
     @staticmethod

@@ -18,6 +18,7 @@ from estimator_spec_ext.rules import (
     preflight_state,
     preflight_steps,
     preflight_stopping,
+    preflight_untrained,
     preflight_variables,
     preflight_warm_start,
 )
@@ -47,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     preflight_warm_start.WarmStartFails(),
     preflight_warm_start.WarmStartSkipsStatistics(),
     preflight_warm_start.WarmStartSkipped(),
+    preflight_untrained.PredictedFromUntrained(),
     preflight_state.NoCheckpoint(),
     preflight_replicas.LossDividedTwice(),
     preflight_config.EvaluationsThrottled(),

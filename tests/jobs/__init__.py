@@ -1,0 +1,1 @@
+"""Whole jobs, one pair for each class of mistakes: as wrong as people write it, and its twin."""
