@@ -8,6 +8,8 @@ from typing import Any, Iterable, Optional
 from estimator_spec_ext.compat import frames
 
 _ESTIMATOR = os.path.join('tensorflow_estimator', 'python', 'estimator', '')
+# The function of `strict_model_fn` that calls a model_fn.
+_WRAPPER = (frames._PACKAGE + 'strict_fn.py', 'wrapped')
 
 # A frame as (file, line, function).
 Frame = tuple[str, int, str]
@@ -53,8 +55,13 @@ def is_beside(stack: tuple[Frame, ...], reference: tuple[Frame, ...]) -> bool:
             and (stack[last][0], stack[last][2]) == (reference[last][0], reference[last][2]))
 
 
-def made_by_model_fn(stack: Iterable[Frame]) -> Optional[bool]:
-    """Whether Estimator was calling a model_fn; None when the op was not made under Estimator."""
+def made_by_model_fn(stack: tuple[Frame, ...]) -> Optional[bool]:
+    """Whether Estimator or `strict_model_fn` was calling a model_fn.
+
+    None when the op was made under neither.
+    """
+    if any((file, name) == _WRAPPER for file, _, name in stack):
+        return True
     own = {name for file, _, name in stack if _ESTIMATOR in file}
     if not own:
         return None

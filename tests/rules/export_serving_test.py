@@ -223,3 +223,15 @@ def test_python_code_in_the_dataset_is_not_exported(trained):
     rows = list(_estimator(lambda f: {'p': _logits(f['x'])}, trained, seen).predict(input_fn))
     assert len(rows) == 4
     assert seen == [[]]
+
+
+def test_what_the_wrapped_model_fn_makes_is_no_feature():
+    """Without an Estimator the frame of `strict_model_fn` tells; the features are a constant."""
+    @ese.strict_model_fn
+    def model_fn(features, labels, mode):
+        return tf.estimator.EstimatorSpec(mode, {'p': _logits(features) * _placeholder()})
+
+    with tf.Graph().as_default() as graph:
+        model_fn(tf.ones([2, 3]), None, 'infer')
+        finding, = ese.findings(graph)
+    assert (finding.slug, finding.where.field) == ('stray-placeholder', "predictions['p']")
