@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Mapping, Optional
+from typing import AbstractSet, Any, Mapping, Optional
 
 from estimator_spec_ext import hooks as hooks_lib
 from estimator_spec_ext.compat import distribution, estimator, frames, graphs, stock, tf, v1
@@ -290,12 +290,12 @@ class SpecFacts:
         return parts
 
     @functools.cached_property
-    def step_ops(self) -> set[Any]:
+    def step_ops(self) -> AbstractSet[Any]:
         """All ops that one step runs for certain."""
         return self.index.ancestors(self.step_roots)
 
     @functools.cached_property
-    def run_ops(self) -> set[Any]:
+    def run_ops(self) -> AbstractSet[Any]:
         """All ops that a step runs, counting what hooks and queue runners may run as well."""
         return self.index.ancestors((*self.step_roots, *self.hook_ops, *self.queue_ops))
 

@@ -1,7 +1,7 @@
 """One index of a `tf.Graph`, built once per spec and read by every rule.
 
-Building it is one pass over the ops that notes their types and who reads whom; everything else
-(ancestors, writes, variables, function bodies) is worked out when a rule first asks, and kept.
+Building it is one pass over the ops that notes their types; everything else (ancestors, writes,
+variables, function bodies) is worked out when a rule first asks, and kept.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from typing import Any, Iterable, Iterator, Optional
+from typing import AbstractSet, Any, Iterable, Iterator, Optional
 
 from estimator_spec_ext.compat import distribution, functions, graphs, tf, v1
+from estimator_spec_ext.reach import Reach
 
 # Where data enters a graph; what lies behind an iterator belongs to the input_fn.
 ITERATOR_TYPES = frozenset({
@@ -47,8 +48,6 @@ _PASSING_TYPES = frozenset({
     'Identity', 'RefIdentity', 'Enter', 'RefEnter', 'Exit', 'RefExit', 'Switch', 'RefSwitch',
     'NextIteration', 'RefNextIteration', 'Merge', 'RefMerge', 'IdentityN', 'While',
     'StatelessWhile'})
-# Square numbers of outputs, summed up, beyond which the inputs of all ops are read instead.
-_MAX_WIDE = 2_000_000
 _COLLECTIONS = (
     v1.GraphKeys.GLOBAL_VARIABLES, v1.GraphKeys.LOCAL_VARIABLES,
     v1.GraphKeys.TRAINABLE_VARIABLES, v1.GraphKeys.METRIC_VARIABLES,
@@ -113,7 +112,7 @@ class Occurrence:
     type: str
 
 
-class GraphIndex:
+class GraphIndex(Reach):
     """Answers what the rules ask of one graph.
 
     Args:
@@ -129,42 +128,11 @@ class GraphIndex:
     """
 
     def __init__(self, graph: tf.Graph) -> None:
-        self.graph = graph
-        self._ancestors: dict[frozenset[Any], set[Any]] = {}
-        ops = graph.get_operations()
-        by_type: dict[str, list[Any]] = {}
-        # For each op the ops whose outputs it reads, repeats included. The outputs are asked for
-        # their readers: that is several times faster than asking the ops for their inputs, which
-        # TensorFlow wraps one by one when they are first read.
-        producers: dict[Any, list[Any]] = {op: [] for op in ops}
-        controls: dict[Any, list[Any]] = {}
-        wide = 0
-        for op in ops:
-            op_type = op.type
-            if op_type in by_type:
-                by_type[op_type].append(op)
-            else:
-                by_type[op_type] = [op]
-            outputs = op.outputs
-            if len(outputs) > 8:
-                wide += len(outputs) ** 2
-                if wide > _MAX_WIDE:
-                    continue
-            for output in outputs:
-                for reader in output.consumers():
-                    producers[reader].append(op)
-            before = op.control_inputs
-            if before:
-                controls[op] = before
-        if wide > _MAX_WIDE:
-            # To find the readers of an output, TensorFlow looks through those of all outputs.
-            producers = {op: [tensor.op for tensor in op.inputs] for op in ops}
-            controls = {op: op.control_inputs for op in ops}
-        self._by_type = by_type
-        self._producers = producers
-        self._parents = producers.copy()
-        for op, before in controls.items():
-            self._parents[op] = producers[op] + before
+        super().__init__(graph)
+        by_type: dict[str, list[Any]] = collections.defaultdict(list)
+        for op in self._ops:
+            by_type[op.type].append(op)
+        self._by_type = dict(by_type)
 
     def of_types(self, types: Iterable[str]) -> list[Any]:
         """All ops of the given types, in order of type and creation."""
@@ -174,75 +142,6 @@ class GraphIndex:
     def types(self) -> Iterable[str]:
         """The types of op that occur in the graph itself."""
         return self._by_type.keys()
-
-    # Reachability.
-
-    def ancestors(self, roots: Iterable[Any]) -> set[Any]:
-        """The ops that a session must run to give `roots`, roots included.
-
-        Args:
-          roots: ops, tensors or variables of this graph; anything else is passed over.
-
-        Returns:
-          A set of ops, through data and control inputs. Do not change it: it is shared.
-        """
-        ops = frozenset(op for op in map(graphs.as_op, roots)
-                        if op is not None and op.graph is self.graph)
-        found = self._ancestors.get(ops)
-        if found is None:
-            # What was found for some of the roots need not be walked again.
-            known = max((key for key in self._ancestors if key <= ops), key=len, default=None)
-            found = set() if known is None else self._ancestors[known].copy()
-            self._walk(ops, found)
-            self._ancestors[ops] = found
-        return found
-
-    def _walk(self, ops: Iterable[Any], seen: set[Any]) -> None:
-        """Adds to `seen`, which is complete in itself, `ops` and all that they need."""
-        parents_of = self._parents.__getitem__
-        front = set(ops) - seen
-        while front:
-            seen |= front
-            front = set().union(*map(parents_of, front)) - seen
-
-    def data_ancestors(self, roots: Iterable[Any], stop: Iterable[Any] = ()) -> set[Any]:
-        """Like `ancestors`, through data inputs alone, not looking behind the ops in `stop`."""
-        ops = [op for op in map(graphs.as_op, roots) if op is not None and op.graph is self.graph]
-        seen = set(ops)
-        walls = set(stop)
-        stack = [op for op in seen if op not in walls]
-        while stack:
-            for parent in self._producers[stack.pop()]:
-                if parent not in seen:
-                    seen.add(parent)
-                    if parent not in walls:
-                        stack.append(parent)
-        return seen
-
-    def path(self, root: Any, target: Any) -> tuple[str, ...]:
-        """Names of the ops on a shortest way back from `root` to `target`, both included."""
-        start: Any = graphs.as_op(root)
-        goal: Any = graphs.as_op(target)
-        came_from: dict[Any, Any] = {start: None}
-        queue = collections.deque([start])
-        while queue:
-            op = queue.popleft()
-            if op is goal or op == goal:
-                names = []
-                while op is not None:
-                    names.append(op.name)
-                    op = came_from[op]
-                return tuple(reversed(names))
-            for parent in self._parents[op]:
-                if parent not in came_from:
-                    came_from[parent] = op
-                    queue.append(parent)
-        return ()
-
-    @staticmethod
-    def consumers(op: Any) -> list[Any]:
-        """The ops that read an output of `op`."""
-        return [consumer for output in op.outputs for consumer in output.consumers()]
 
     # Function bodies.
 
@@ -259,7 +158,7 @@ class GraphIndex:
         return result
 
     def find(self, types: Iterable[str],
-             within: Optional[set[Any]] = None) -> Iterator[Occurrence]:
+             within: Optional[AbstractSet[Any]] = None) -> Iterator[Occurrence]:
         """Ops of `types`, in the graph and inside the functions that it calls.
 
         Args:
@@ -278,6 +177,15 @@ class GraphIndex:
                 for name, op_type in summary.nodes:
                     if op_type in wanted:
                         yield Occurrence(op, name, op_type)
+
+    @functools.cached_property
+    def large_constants(self) -> dict[Any, int]:
+        """The constants of at least 1 MiB, each with its bytes in a serialized graph.
+
+        One of a repeated value is stored as that value alone.
+        """
+        sizes = {op: graphs.node_size(op) for op in self._by_type.get('Const', ())}
+        return {op: size for op, size in sizes.items() if size >= 1 << 20}
 
     # Variables and who writes them.
 
@@ -341,11 +249,12 @@ class GraphIndex:
 
         Initialisers and the assigns that a Saver made for restoring are among them.
         """
+        written = self._written_by_op
         found: dict[Any, list[Any]] = {}
         for op_type, ops in self._by_type.items():
             if functions.is_write_type(op_type):
                 for op in ops:
-                    for handle in self._written_by(op):
+                    for handle in written.get(op) or self._handles_read(op):
                         found.setdefault(handle, []).append(op)
         for op, summary in self.calls.items():
             for position in summary.writes:
@@ -353,41 +262,39 @@ class GraphIndex:
                     found.setdefault(self.handle(op.inputs[position]), []).append(op)
         return {handle: tuple(ops) for handle, ops in found.items()}
 
-    def _written_by(self, op: Any) -> Iterable[Any]:
-        """The handles behind the resources and references that `op` gets."""
-        producers = self._producers[op]
-        direct = self._direct_handles
-        if not self._handle_carriers.isdisjoint(producers):
-            handles = []  # some come by way of other ops, so the inputs themselves must be asked
-        else:
-            handles = [producer for producer in producers if producer in direct]
-        if not handles:
-            for tensor in op.inputs:
-                if tensor.dtype != tf.resource and not graphs.is_ref_dtype(tensor.dtype):
-                    break  # in all ops that write, what is written comes first
-                handles.append(self.handle(tensor))
-        return dict.fromkeys(handles)
-
-    @functools.cached_property
-    def _direct_handles(self) -> set[Any]:
-        return set(self.of_types(VARIABLE_TYPES))
-
-    @functools.cached_property
-    def _handle_carriers(self) -> set[Any]:
-        """Ops that may hand on a handle."""
+    @property
+    def _written_by_op(self) -> dict[Any, list[Any]]:
+        """The handles that each op reads directly, for ops that read none by way of others."""
+        found: dict[Any, list[Any]] = {}
+        handles = self.of_types(VARIABLE_TYPES)
+        passing = set(self.of_types(_PASSING_TYPES))
         carriers: set[Any] = set()
-        candidates, size = self.of_types(_PASSING_TYPES), -1
-        while size < len(carriers):  # again, for loops and for types in alphabetical order
-            size = len(carriers)
-            for op in candidates:
-                if op not in carriers and not (
-                        self._direct_handles.isdisjoint(self._producers[op])
-                        and carriers.isdisjoint(self._producers[op])):
-                    carriers.add(op)
-        return carriers
+        for handle in handles:
+            for reader in dict.fromkeys(self.consumers(handle)):
+                found.setdefault(reader, []).append(handle)
+                if reader in passing:
+                    carriers.add(reader)
+        stack = list(carriers)
+        while stack:
+            for reader in self.consumers(stack.pop()):
+                found.pop(reader, None)  # its inputs themselves must be asked
+                if reader in passing and reader not in carriers:
+                    carriers.add(reader)
+                    stack.append(reader)
+        return found
+
+    def _handles_read(self, op: Any) -> Iterable[Any]:
+        """The handles behind the resources and references that `op` gets, as its inputs tell."""
+        handles: dict[Any, None] = {}
+        for tensor in op.inputs:
+            if tensor.dtype != tf.resource and not graphs.is_ref_dtype(tensor.dtype):
+                break  # in all ops that write, what is written comes first
+            handles[self.handle(tensor)] = None
+        return handles
 
     @functools.cached_property
-    def _initializers(self) -> set[Any]:
+    def initializers(self) -> set[Any]:
+        """The ops that give variables their first values."""
         found = set()
         for info in self.variables:
             for part in distribution.components(info.variable) if info.variable is not None else ():
@@ -399,7 +306,7 @@ class GraphIndex:
     def updates(self, info: VariableInfo) -> tuple[Any, ...]:
         """The ops that write the variable, without its initialiser and a Saver's restoring."""
         return tuple(op for handle in info.handles for op in self.writes.get(handle, ())
-                     if op not in self._initializers and not self._restores(op))
+                     if op not in self.initializers and not self._restores(op))
 
     @staticmethod
     def _restores(op: Any) -> bool:
@@ -415,7 +322,7 @@ class GraphIndex:
             source = source.inputs[0].op
         return False
 
-    def written(self, ops: set[Any]) -> dict[VariableInfo, tuple[Any, ...]]:
+    def written(self, ops: AbstractSet[Any]) -> dict[VariableInfo, tuple[Any, ...]]:
         """The variables that running `ops` updates, each with the ops that do so."""
         result = {}
         for info in self.variables:
@@ -424,7 +331,7 @@ class GraphIndex:
                 result[info] = found
         return result
 
-    def read(self, ops: set[Any]) -> list[VariableInfo]:
+    def read(self, ops: AbstractSet[Any]) -> list[VariableInfo]:
         """The variables that occur among `ops`."""
         return [info for info in self.variables if any(op in ops for op in info.handles)]
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.python.framework import function as tf_function
 
 from estimator_spec_ext import graph as graph_lib
+from estimator_spec_ext import reach
 from estimator_spec_ext.graph import GraphIndex
 
 v1 = tf.compat.v1
@@ -116,12 +117,12 @@ def _random_graph(seed):
                 tensors.append(tf.reshape(tf.add_n([tf.reduce_sum(part) for part in parts]), [1]))
 
 
-@pytest.mark.parametrize('most_outputs', [graph_lib._MAX_WIDE, 0])
+@pytest.mark.parametrize('most_outputs', [reach._MAX_WIDE, 0])
 @pytest.mark.parametrize('seed', range(5))
 def test_ancestors_are_those_of_the_inputs(graph, monkeypatch, seed, most_outputs):
     _random_graph(seed)
     tf.split(tf.zeros([20]), 20)  # so many outputs that the other way is taken when none may be
-    monkeypatch.setattr(graph_lib, '_MAX_WIDE', most_outputs)
+    monkeypatch.setattr(reach, '_MAX_WIDE', most_outputs)
     index, draw = GraphIndex(graph), random.Random(seed)
     for size in (1, 2, 3, 2, 1):  # later questions are answered with earlier answers
         roots = draw.sample(graph.get_operations(), size)

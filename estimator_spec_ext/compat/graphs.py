@@ -59,6 +59,11 @@ def is_ref_dtype(dtype: tf.DType) -> bool:
     return dtype.as_datatype_enum > _REF_DTYPE_OFFSET
 
 
+def node_size(op: Any) -> int:
+    """The bytes that an op takes in a serialized graph, those of its constant included."""
+    return len(op._node_def)
+
+
 def graph_chain(graph: tf.Graph) -> Iterator[tf.Graph]:
     """`graph` and the graphs around it, innermost first (functions are graphs inside graphs)."""
     seen: set[int] = set()
@@ -103,6 +108,11 @@ def attribute(op: tf.Operation, name: str, default: Any = None) -> Any:
         return op.get_attr(name)
     except ValueError:
         return default
+
+
+def control_outputs(op: tf.Operation) -> list[tf.Operation]:
+    """The ops that wait for `op` without reading it."""
+    return op._control_outputs
 
 
 def is_conditional(op: tf.Operation) -> bool:

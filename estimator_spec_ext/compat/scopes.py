@@ -84,11 +84,6 @@ def conditions(op: Any) -> list[tuple[Any, bool]]:
     return found
 
 
-def node_size(op: Any) -> int:
-    """The bytes that an op takes in a serialized graph, those of its constant included."""
-    return len(op._node_def)
-
-
 def has_name_like(graph: Any, part: str) -> bool:
     """Whether a name in the graph, of an op or of a scope, holds `part` (in lower case)."""
-    return any(part in name for name in graph._names_in_use)
+    return part in '\n'.join(graph._names_in_use)

@@ -134,8 +134,9 @@ class BatchNormInTrainingMode(Rule):
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         index = facts.index
         kinds = _FUSED | _SQUARES
-        if not kinds.intersection(index.types) and not index.calls:
-            return
+        if not index.calls and (not kinds.intersection(index.types)
+                                or index.initializers.issuperset(index.of_types(_AVERAGES))):
+            return  # nothing sets or moves an average
         outputs = exported.handed_out(facts) if facts.is_predict else []
         running = (index.ancestors([output.tensor for output in outputs]) if facts.is_predict
                    else facts.step_ops)

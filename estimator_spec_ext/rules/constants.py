@@ -12,10 +12,6 @@ from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.rule import Rule
 
 WARN_BYTES = 64 << 20
-# Reading a shape costs microseconds: small graphs are read whole, of large ones what is often big.
-_MAX_CONSTANTS = 4000
-_OFTEN_BIG = ('Assign', 'AssignVariableOp', 'GatherV2', 'Gather', 'MatMul', 'TensorSliceDataset',
-              'TensorDataset')
 
 
 class LargeConstants(Rule):
@@ -45,14 +41,7 @@ class LargeConstants(Rule):
     mistakes = ('V7',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        sizes = []
-        for op in self._candidates(facts):
-            shape = op.outputs[0].shape
-            count = shape.num_elements() if shape.rank else 0
-            size = (count or 0) * max(op.outputs[0].dtype.size or 1, 1)
-            if size >= 1 << 20:
-                # A constant of one repeated value is stored as that value alone.
-                sizes.append((op.node_def.ByteSize(), op.name, op))
+        sizes = [(size, op.name, op) for op, size in facts.index.large_constants.items()]
         total = sum(size for size, _, _ in sizes)
         if total < WARN_BYTES:
             return
@@ -63,19 +52,6 @@ class LargeConstants(Rule):
             op=largest, hint='load data through tf.data or a Scaffold init_fn, and weights from a '
                              'checkpoint (tf.compat.v1.train.init_from_checkpoint)',
             expected=f'< {WARN_BYTES >> 20} MiB', actual=f'{total >> 20} MiB')
-
-    @staticmethod
-    def _candidates(facts: SpecFacts) -> list[Any]:
-        index = facts.index
-        constants = index.of_types(('Const',))
-        if len(constants) <= _MAX_CONSTANTS or facts.context.graph_is_complete:
-            return constants
-        found: dict[Any, None] = {}
-        for op in index.of_types(_OFTEN_BIG):
-            for tensor in op.inputs:
-                if tensor.op.type == 'Const':
-                    found[tensor.op] = None
-        return list(found)
 
     @staticmethod
     def bad() -> Any:

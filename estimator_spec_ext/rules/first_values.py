@@ -49,9 +49,9 @@ class FirstValuesInEveryMode(Rule):
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         index = facts.index
-        if not {'RestoreV2', 'Restore', 'Const'}.intersection(index.types):
-            return
         restores = index.of_types(['RestoreV2', 'Restore'])
+        if not restores and not index.large_constants:
+            return
         restored, constant = [], []
         for info in index.variables:
             if not info.is_global or info.variable is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterable, Optional
+from typing import AbstractSet, Any, Iterable, Optional
 
 from estimator_spec_ext.compat import estimator, graphs, tf, v1
 from estimator_spec_ext.facts import SpecFacts
@@ -94,7 +94,7 @@ def is_restored(facts: SpecFacts, info: VariableInfo) -> bool:
                for handle in info.handles for op in facts.index.writes.get(handle, ()))
 
 
-def is_differentiated(op: Any, ops: set[Any]) -> bool:
+def is_differentiated(op: Any, ops: AbstractSet[Any]) -> bool:
     """Whether `ops` compute a gradient through a norm, which need not be among them."""
     for tensor in op.inputs:
         for consumer in tensor.consumers():
