@@ -54,7 +54,7 @@ def check(facts: Any, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_ST
       A `Report`. A rule that crashes becomes a finding; this function does not raise.
     """
     run = _Run(facts, suppress)
-    with _paused_gc():
+    with paused_gc():
         for stage in stages:
             if stage == 'tool':
                 facts.plugin_faults = [*facts.plugin_faults,
@@ -188,8 +188,11 @@ def _crash(rule: Rule, error: Exception) -> Crash:
 
 
 @contextlib.contextmanager
-def _paused_gc() -> Iterator[None]:
-    # Reading a large graph makes many small objects; collecting in between costs more than reading.
+def paused_gc() -> Iterator[None]:
+    """Keeps the garbage collector from looking through what is made meanwhile.
+
+    Reading a large graph makes many small objects; collecting in between costs more than reading.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

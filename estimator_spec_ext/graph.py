@@ -12,7 +12,7 @@ import functools
 from typing import AbstractSet, Any, Iterable, Iterator, Optional
 
 from estimator_spec_ext.compat import distribution, functions, graphs, tf, v1
-from estimator_spec_ext.reach import Reach
+from estimator_spec_ext.reach import Cone, Links
 
 # Where data enters a graph; what lies behind an iterator belongs to the input_fn.
 ITERATOR_TYPES = frozenset({
@@ -44,7 +44,7 @@ RANDOM_TYPES = frozenset({
     'StatefulStandardNormalV2', 'StatefulTruncatedNormal', 'StatefulRandomBinomial'})
 
 # Ops that hand on the resource or reference that they get.
-_PASSING_TYPES = frozenset({
+PASSING_TYPES = frozenset({
     'Identity', 'RefIdentity', 'Enter', 'RefEnter', 'Exit', 'RefExit', 'Switch', 'RefSwitch',
     'NextIteration', 'RefNextIteration', 'Merge', 'RefMerge', 'IdentityN', 'While',
     'StatelessWhile'})
@@ -112,7 +112,7 @@ class Occurrence:
     type: str
 
 
-class GraphIndex(Reach):
+class GraphIndex:
     """Answers what the rules ask of one graph.
 
     Args:
@@ -128,9 +128,11 @@ class GraphIndex(Reach):
     """
 
     def __init__(self, graph: tf.Graph) -> None:
-        super().__init__(graph)
+        self.graph = graph
+        self._links = Links(graph)
+        self._cones: dict[tuple[bool, frozenset[Any], frozenset[Any]], Cone] = {}
         by_type: dict[str, list[Any]] = collections.defaultdict(list)
-        for op in self._ops:
+        for op in self._links.ops:
             by_type[op.type].append(op)
         self._by_type = dict(by_type)
 
@@ -143,6 +145,41 @@ class GraphIndex(Reach):
         """The types of op that occur in the graph itself."""
         return self._by_type.keys()
 
+    # Reachability.
+
+    def ancestors(self, roots: Iterable[Any]) -> AbstractSet[Any]:
+        """The ops that a session must run to give `roots`, roots included.
+
+        Args:
+          roots: ops, tensors or variables of this graph; anything else is passed over.
+
+        Returns:
+          A set of ops, through data and control inputs. To ask whether it holds an op takes far
+          less time than to list it.
+        """
+        return self._cone(True, roots, frozenset())
+
+    def data_ancestors(self, roots: Iterable[Any], stop: Iterable[Any] = ()) -> AbstractSet[Any]:
+        """Like `ancestors`, through data inputs alone, not looking behind the ops in `stop`."""
+        return self._cone(False, roots, frozenset(stop))
+
+    def _cone(self, control: bool, roots: Iterable[Any], walls: frozenset[Any]) -> Cone:
+        ops = frozenset(op for op in map(graphs.as_op, roots)
+                        if op is not None and op.graph is self.graph)
+        found = self._cones.get((control, ops, walls))
+        if found is None:
+            found = self._links.cone(ops) if control else self._links.data_cone(ops, walls)
+            self._cones[control, ops, walls] = found
+        return found
+
+    def path(self, root: Any, target: Any) -> tuple[str, ...]:
+        """Names of the ops on a shortest way back from `root` to `target`, both included."""
+        return self._links.path(graphs.as_op(root), graphs.as_op(target))
+
+    def consumers(self, op: Any) -> list[Any]:
+        """The ops that read an output of `op`, once for each time that they do so."""
+        return self._links.consumers(op)
+
     # Function bodies.
 
     @functools.cached_property
@@ -150,9 +187,9 @@ class GraphIndex(Reach):
         """The ops that call functions (v2 control flow, tf.function, Defun), with what these do."""
         result = {}
         bodies: dict[str, functions.Summary] = {}
+        names = graphs.function_names(self.graph)
         for op_type, ops in self._by_type.items():
-            if (functions.may_call(op_type)
-                    or graphs.is_function_name(self.graph, op_type)):
+            if functions.may_call(op_type) or op_type in names:
                 for op in ops:
                     result[op] = functions.summary_of_call(self.graph, op, bodies)
         return result
@@ -193,7 +230,7 @@ class GraphIndex(Reach):
         """The op that made the variable, table or iterator behind a resource or reference."""
         op, index = tensor.op, tensor.value_index
         for _ in range(1000):
-            if op.type not in _PASSING_TYPES or not op.inputs:
+            if op.type not in PASSING_TYPES or not op.inputs:
                 break
             many = op.type in ('IdentityN', 'While', 'StatelessWhile')
             tensor = op.inputs[index if many else 0]
@@ -267,16 +304,16 @@ class GraphIndex(Reach):
         """The handles that each op reads directly, for ops that read none by way of others."""
         found: dict[Any, list[Any]] = {}
         handles = self.of_types(VARIABLE_TYPES)
-        passing = set(self.of_types(_PASSING_TYPES))
+        passing = set(self.of_types(PASSING_TYPES))
         carriers: set[Any] = set()
         for handle in handles:
-            for reader in dict.fromkeys(self.consumers(handle)):
+            for reader in dict.fromkeys(self._links.consumers(handle)):
                 found.setdefault(reader, []).append(handle)
                 if reader in passing:
                     carriers.add(reader)
         stack = list(carriers)
         while stack:
-            for reader in self.consumers(stack.pop()):
+            for reader in self._links.consumers(stack.pop()):
                 found.pop(reader, None)  # its inputs themselves must be asked
                 if reader in passing and reader not in carriers:
                     carriers.add(reader)

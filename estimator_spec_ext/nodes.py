@@ -8,7 +8,7 @@ an argument is what the caller handed in.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Iterable, Iterator, Optional
+from typing import AbstractSet, Any, Callable, Iterable, Iterator, Optional
 
 import numpy as np
 
@@ -265,7 +265,7 @@ def bodies_of(graph: tf.Graph, node: Node) -> list[Body]:
     return found
 
 
-def find(index: GraphIndex, types: Iterable[str], within: set[Any]) -> Iterator[Node]:
+def find(index: GraphIndex, types: Iterable[str], within: AbstractSet[Any]) -> Iterator[Node]:
     """Like `GraphIndex.find`, but what it yields can be looked at from all sides.
 
     Args:

@@ -114,8 +114,8 @@ class Cone(collections.abc.Set):
         self._whole = seen
 
 
-class Reach:
-    """Answers which ops of a graph need which others.
+class Links:
+    """Tells which ops of a graph need which others directly, and all that some ops need.
 
     Args:
       graph: the `tf.Graph`; it is read, never changed.
@@ -124,43 +124,24 @@ class Reach:
       >>> graph = tf.Graph()
       >>> with graph.as_default():
       ...     product = tf.constant(2.) * tf.constant(3.)
-      >>> sorted(op.type for op in Reach(graph).ancestors([product]))
+      >>> sorted(op.type for op in Links(graph).cone([product.op]))
       ['Const', 'Const', 'Mul']
     """
 
     def __init__(self, graph: tf.Graph) -> None:
-        self.graph = graph
-        self._ops = graph.get_operations()
+        self.ops = graph.get_operations()
         self._consumers: dict[Any, list[Any]] = {}
-        self._cones: dict[tuple[bool, frozenset[Any], frozenset[Any]], Cone] = {}
         self._wide = 0
 
-    def ancestors(self, roots: Iterable[Any]) -> AbstractSet[Any]:
-        """The ops that a session must run to give `roots`, roots included.
+    # What a cone holds must not hold the cone: both are freed at once then, without the collector.
 
-        Args:
-          roots: ops, tensors or variables of this graph; anything else is passed over.
+    def cone(self, roots: Iterable[Any]) -> Cone:
+        """All ops that must run to give the ops `roots`."""
+        return Cone(roots, self._all_readers, _all_inputs, lambda: self._walk(roots))
 
-        Returns:
-          A set of ops, through data and control inputs. To ask whether it holds an op takes far
-          less time than to list it.
-        """
-        return self._cone(True, roots, frozenset())
-
-    def data_ancestors(self, roots: Iterable[Any], stop: Iterable[Any] = ()) -> AbstractSet[Any]:
-        """Like `ancestors`, through data inputs alone, not looking behind the ops in `stop`."""
-        return self._cone(False, roots, frozenset(stop))
-
-    def _cone(self, control: bool, roots: Iterable[Any], walls: frozenset[Any]) -> Cone:
-        ops = frozenset(op for op in map(graphs.as_op, roots)
-                        if op is not None and op.graph is self.graph)
-        found = self._cones.get((control, ops, walls))
-        if found is None:
-            found = (Cone(ops, self._all_readers, _all_inputs, lambda: self._walk(ops)) if control
-                     else Cone(ops, self.consumers, _inputs,
-                               lambda: self._data_walk(ops, walls), walls))
-            self._cones[control, ops, walls] = found
-        return found
+    def data_cone(self, roots: Iterable[Any], walls: AbstractSet[Any]) -> Cone:
+        """All ops whose data the ops `roots` need, without what lies behind `walls`."""
+        return Cone(roots, self.consumers, _inputs, lambda: self._data_walk(roots, walls), walls)
 
     def consumers(self, op: Any) -> list[Any]:
         """The ops that read an output of `op`, once for each time that they do so."""
@@ -190,7 +171,7 @@ class Reach:
     @functools.cached_property
     def _consumers_by_inputs(self) -> dict[Any, list[Any]]:
         found: dict[Any, list[Any]] = {}
-        for op in self._ops:
+        for op in self.ops:
             for tensor in op.inputs:
                 found.setdefault(tensor.op, []).append(op)
         return found
@@ -200,8 +181,8 @@ class Reach:
         """For each op the ops whose outputs it reads, in the order in which these were made."""
         # The outputs are asked for their readers: that is several times faster than asking the ops
         # for their inputs, which TensorFlow wraps one by one when they are first read.
-        found: dict[Any, list[Any]] = {op: [] for op in self._ops}
-        for op in self._ops:
+        found: dict[Any, list[Any]] = {op: [] for op in self.ops}
+        for op in self.ops:
             for reader in self.consumers(op):
                 found.setdefault(reader, []).append(op)
         return found
@@ -210,7 +191,7 @@ class Reach:
     def _parents(self) -> dict[Any, list[Any]]:
         """For each op those that must run before it."""
         found = self._producers.copy()
-        for op in self._ops:
+        for op in self.ops:
             before = op.control_inputs
             if before:
                 found[op] = found[op] + before
@@ -238,10 +219,8 @@ class Reach:
                         stack.append(parent)
         return seen
 
-    def path(self, root: Any, target: Any) -> tuple[str, ...]:
-        """Names of the ops on a shortest way back from `root` to `target`, both included."""
-        start: Any = graphs.as_op(root)
-        goal: Any = graphs.as_op(target)
+    def path(self, start: Any, goal: Any) -> tuple[str, ...]:
+        """Names of the ops on a shortest way back from `start` to `goal`, both included."""
         came_from: dict[Any, Any] = {start: None}
         queue = collections.deque([start])
         while queue:

@@ -215,7 +215,12 @@ def _forget() -> None:
 
 def rules_of_stage(stage: str) -> tuple[Rule, ...]:
     """The rules of one stage, in the order of their codes."""
-    return tuple(rule for rule in rules() if rule.stage == stage)
+    return _of_stage(rules(), stage)
+
+
+@functools.lru_cache(maxsize=32)
+def _of_stage(everything: tuple[Rule, ...], stage: str) -> tuple[Rule, ...]:
+    return tuple(rule for rule in everything if rule.stage == stage)
 
 
 @functools.cache

@@ -87,6 +87,12 @@ def build(cls: Any, mode: Any, fields: dict[str, Any], *,
     Raises:
       EstimatorSpecError: when there are errors.
     """
+    with engine.paused_gc():  # until the facts, which a spec does not keep, are gone
+        return _build(cls, mode, fields, suppress, context, make_facts)
+
+
+def _build(cls: Any, mode: Any, fields: dict[str, Any], suppress: Optional[Mapping[str, str]],
+           context: facts.JobContext, make_facts: Callable[..., facts.SpecFacts]) -> Any:
     if facts.mode_text(mode) == 'infer':
         fields['export_outputs'] = complete_export_outputs(
             fields['export_outputs'], fields['predictions'])

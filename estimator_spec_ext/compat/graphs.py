@@ -102,6 +102,11 @@ def is_function_name(graph: tf.Graph, op_type: str) -> bool:
     return any(candidate._is_function(op_type) for candidate in graph_chain(graph))
 
 
+def function_names(graph: tf.Graph) -> frozenset[str]:
+    """The names of all functions that `graph` knows."""
+    return frozenset().union(*(candidate._functions for candidate in graph_chain(graph)))
+
+
 def attribute(op: tf.Operation, name: str, default: Any = None) -> Any:
     """The attribute `name` of `op`, or `default` when it has none."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Container, Iterable, Iterator
+from typing import AbstractSet, Any, Container, Iterable, Iterator
 
 from estimator_spec_ext import nodes
 from estimator_spec_ext.compat import tf, v1
@@ -54,7 +54,7 @@ def _channels(node: Node, position: int = 0) -> Any:
     return node.op.outputs[position].shape.num_elements() if node.body is None else None
 
 
-def _idle_averages(facts: SpecFacts, running: set[Any]) -> set[Any]:
+def _idle_averages(facts: SpecFacts, running: AbstractSet[Any]) -> set[Any]:
     """The numbers of channels of moving averages that are in the graph and that nothing reads."""
     return {info.shape.num_elements() for info in facts.index.variables
             if not info.trainable and training.MOVING_NAME.search(info.name.lower())
@@ -134,13 +134,15 @@ class BatchNormInTrainingMode(Rule):
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         index = facts.index
         kinds = _FUSED | _SQUARES
-        if not index.calls and (not kinds.intersection(index.types)
-                                or index.initializers.issuperset(index.of_types(_AVERAGES))):
-            return  # nothing sets or moves an average
+        if not kinds.intersection(index.types) and not index.calls:
+            return
         outputs = exported.handed_out(facts) if facts.is_predict else []
         running = (index.ancestors([output.tensor for output in outputs]) if facts.is_predict
                    else facts.step_ops)
         idle = _idle_averages(facts, running)
+        if (not idle and not index.calls
+                and index.initializers.issuperset(index.of_types(_AVERAGES))):
+            return  # nothing sets or moves an average
         found = [node for node in nodes.find(index, kinds, running)
                  if uses_batch_statistics(node, idle)]
         if not found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Optional
+from typing import AbstractSet, Any, Iterator, Optional
 
 from estimator_spec_ext.compat import graphs, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
@@ -173,7 +173,7 @@ def _hint(counter: Optional[VariableInfo]) -> str:
             'tf.compat.v1.train.get_or_create_global_step())')
 
 
-def _certain_writes(facts: SpecFacts, handle: Any, certain: set[Any]) -> list[Any]:
+def _certain_writes(facts: SpecFacts, handle: Any, certain: AbstractSet[Any]) -> list[Any]:
     """The ops that write `handle` in every step, those that assign the same value but once."""
     writes: dict[Any, Any] = {}
     info = facts.index.variable(handle)

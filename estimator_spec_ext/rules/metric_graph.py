@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from typing import AbstractSet, Any, Iterator
 
 from estimator_spec_ext import describe
 from estimator_spec_ext.compat import graphs, tf, v1
@@ -86,7 +86,7 @@ class MetricValueReadsInput(Rule):
                 path=index.path(tensors[0], source))
 
     @staticmethod
-    def _severity(index: GraphIndex, tensors: list[Any], run: set[Any], source: Any,
+    def _severity(index: GraphIndex, tensors: list[Any], run: AbstractSet[Any], source: Any,
                   beside: bool) -> Severity:
         """Softer where the value is gathered over the batches, though it asks for one more."""
         found = index.ancestors(tensors)

@@ -8,7 +8,7 @@ from estimator_spec_ext import describe
 from estimator_spec_ext.compat import graphs, keras_layers, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
-from estimator_spec_ext.graph import VariableInfo
+from estimator_spec_ext.graph import PASSING_TYPES, VariableInfo
 from estimator_spec_ext.rule import TRAIN, Rule
 from estimator_spec_ext.rules import training
 
@@ -136,9 +136,7 @@ def _behind(facts: SpecFacts, member: Any) -> dict[Any, Optional[VariableInfo]]:
 def _norms(facts: SpecFacts) -> list[VariableInfo]:
     """The trained weights whose norm is computed and goes nowhere, when no norm is used."""
     weights: dict[VariableInfo, None] = {}
-    for op in facts.index.of_types(_NORMS):
-        if op.inputs[0].op.type not in ('ReadVariableOp', 'Identity', 'VariableV2'):
-            continue
+    for op in _reading_weights(facts, facts.index.of_types(_NORMS)):
         info = training.read_variable(facts, op.inputs[0])
         if info is None or info not in facts.updated or not info.trainable:
             continue
@@ -150,6 +148,23 @@ def _norms(facts: SpecFacts) -> list[VariableInfo]:
         if _is_penalty(op) and (not facts.opaque_hooks or _KERAS_SCOPE in op.name):
             weights[info] = None
     return list(weights)
+
+
+def _reading_weights(facts: SpecFacts, norms: list[Any]) -> list[Any]:
+    """Those of `norms` that may read the value of a trained weight itself."""
+    # Most are norms of gradients; to ask them what they read would take far longer.
+    index, wanted = facts.index, set(norms)
+    passing = set(index.of_types(PASSING_TYPES | {'ReadVariableOp'})) if norms else set()
+    found: set[Any] = set()
+    stack = [op for info in facts.updated if info.trainable for op in info.handles if norms]
+    while stack:
+        for reader in index.consumers(stack.pop()):
+            if reader in wanted:
+                found.add(reader)
+            elif reader in passing:
+                passing.remove(reader)  # seen
+                stack.append(reader)
+    return [op for op in norms if op in found]
 
 
 def _is_penalty(op: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Optional
+from typing import AbstractSet, Any, Iterator, Optional
 
 from estimator_spec_ext import describe
 from estimator_spec_ext.compat import graphs, tf, v1
@@ -42,7 +42,7 @@ def given(facts: SpecFacts, name: str) -> list[Any]:
     return [part for part in parts if graphs.as_op(part) is not None]
 
 
-def writes_in(index: GraphIndex, info: VariableInfo, ops: set[Any]) -> bool:
+def writes_in(index: GraphIndex, info: VariableInfo, ops: AbstractSet[Any]) -> bool:
     """Whether running `ops` gives the variable a value."""
     return any(op in ops for handle in info.handles for op in index.writes.get(handle, ()))
 
@@ -92,8 +92,8 @@ class ScaffoldSkipsInitializers(Rule):
         if start:
             yield from self._start(facts, start, at_start)
 
-    def _local(self, facts: SpecFacts, local: list[Any], run: set[Any],
-               at_start: set[Any]) -> Iterator[Finding]:
+    def _local(self, facts: SpecFacts, local: list[Any], run: AbstractSet[Any],
+               at_start: AbstractSet[Any]) -> Iterator[Finding]:
         index = facts.index
         left = [info for info in self._variables(facts, v1.GraphKeys.LOCAL_VARIABLES)
                 if not writes_in(index, info, run)]
@@ -110,7 +110,8 @@ class ScaffoldSkipsInitializers(Rule):
         yield self._left_out(facts, 'local_init_op', local, names, unsure,
                              restart=len(later) == len(names))
 
-    def _start(self, facts: SpecFacts, start: list[Any], at_start: set[Any]) -> Iterator[Finding]:
+    def _start(self, facts: SpecFacts, start: list[Any],
+               at_start: AbstractSet[Any]) -> Iterator[Finding]:
         if _init_fn(facts):
             return  # it may restore them
         run = at_start if given(facts, 'ready_for_local_init_op') else facts.index.ancestors(start)
@@ -142,7 +143,8 @@ class ScaffoldSkipsInitializers(Rule):
         return found
 
     @staticmethod
-    def _tables(facts: SpecFacts, run: set[Any], at_start: set[Any]) -> dict[str, bool]:
+    def _tables(facts: SpecFacts, run: AbstractSet[Any],
+                at_start: AbstractSet[Any]) -> dict[str, bool]:
         """Tables of the step that nothing initialises, and whether init_op does."""
         index = facts.index
         by_hooks = index.ancestors(facts.hook_ops)
