@@ -1,7 +1,8 @@
 # Commands for estimator_spec_ext; `make` alone lists them.
 #
 # They run in their own virtual environment, .venv, made on first use. Variables:
-#   PYTHON=python3.11   the interpreter to make it with (3.9, 3.10 or 3.11)
+#   PYTHON=python3.11   the interpreter to make it with (3.9 to 3.13)
+#   TENSORFLOW=2.18.1   another version of TensorFlow than fits that interpreter best
 #   VENV=DIR            another place for it
 #   ARGS='-k loss'      further arguments for pytest (make test) or the example (make demo)
 
@@ -17,7 +18,7 @@ unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_REQUIREMENT PIP_CONSTRAIN
 unexport PIP_EDITABLE PIP_DRY_RUN PIP_NO_BINARY PIP_ONLY_BINARY PIP_PRE PIP_QUIET PIP_VERBOSE
 export PIP_USER := 0
 export PYTHONNOUSERSITE := 1
-export PYTHON
+export PYTHON TENSORFLOW
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help venv demo test test-thirdparty test-mistakes test-cluster test-dist readme lint
@@ -30,9 +31,9 @@ venv:  ## Make the virtual environment .venv, if it is missing or out of date
 	@sh tools/make_venv.sh "$(VENV)"
 
 demo: venv  ## Train, export and serve a digits classifier, then show a report of ten faults
-	@"$(RUN)" examples/digits_classifier.py $(ARGS)
+	@"$(RUN)" -m estimator_spec_ext run --execute examples/digits_classifier.py $(ARGS)
 	@echo
-	@"$(RUN)" examples/many_faults.py
+	@"$(RUN)" -m estimator_spec_ext run --execute examples/many_faults.py
 
 test: venv  ## Run all tests twice: with TensorFlow 2 behaviour and with TF1 behaviour
 	@sh tools/test_both.sh "$(RUN)" $(ARGS)

@@ -2,8 +2,8 @@
 
 _PROBE = """
 import sys
-if not (3, 9) <= sys.version_info[:2] <= (3, 11):
-    sys.exit("is Python %d.%d; TensorFlow 2.15 needs 3.9, 3.10 or 3.11" % sys.version_info[:2])
+if not (3, 9) <= sys.version_info[:2] <= (3, 13):
+    sys.exit("is Python %d.%d; TensorFlow needs 3.9 to 3.13" % sys.version_info[:2])
 from importlib import metadata
 found = {(d.metadata["Name"] or "").lower(): d.version for d in metadata.distributions()}
 if "tensorflow" not in found and "tensorflow-cpu" not in found:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
+import importlib.util
 import os
 import sys
-from typing import Any
+from typing import Any, Optional
 
 # Set to 1 it lets the bridge try versions that it was not tested on.
 OVERRIDE = 'ESE_UNTESTED_TENSORFLOW'
@@ -49,6 +51,32 @@ def install_tf_estimator(*, untested: bool = False) -> Any:
         _put(_V2, namespace.estimator)
         _put(_V1, namespace.estimator_v1())
     return importlib.import_module('estimator_spec_ext.estimator')
+
+
+def install_with_tensorflow() -> None:
+    """Like `install_tf_estimator`, as soon as TensorFlow is imported; until then nothing is."""
+    sys.meta_path.insert(0, _Finder())
+
+
+class _Finder:
+    """Finds TensorFlow as Python would, once, and has tf.estimator put back after its import."""
+
+    def find_spec(self, name: str, path: Any = None,
+                  target: Any = None) -> Optional[importlib.machinery.ModuleSpec]:
+        if name != 'tensorflow':
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        loader: Any = spec.loader if spec is not None else None
+        if loader is not None:
+            stock = loader.exec_module
+
+            def exec_module(module: Any) -> None:
+                stock(module)
+                install_tf_estimator()
+
+            loader.exec_module = exec_module
+        return spec
 
 
 def _put(homes: tuple[str, ...], estimator: Any) -> None:

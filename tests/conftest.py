@@ -29,9 +29,10 @@ def pytest_configure(config):
     # Before TensorFlow is imported, which reads it once.
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     try:
-        import estimator_spec_ext as ese
+        from estimator_spec_ext import executing, installing
 
-        ese.install_tf_estimator()
+        installing.install_tf_estimator()
+        executing.prepare_children()
         import tensorflow as tf
 
         tf.estimator.EstimatorSpec  # noqa: B018  (loaded lazily: this is its import)

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Prints the path of a Python that TensorFlow 2.15 has a wheel for, or says in one sentence why
-# there is none. $PYTHON, when set, is the only candidate.
+# Prints the path of a Python that TensorFlow 2.15 or 2.21 has a wheel for, or says in one sentence
+# why there is none. $PYTHON, when set, is the only candidate.
 #
 # Every candidate is run, since a name on PATH can be a shim (pyenv's, the App Store's) that is
 # there and does not work.
 set -u
 
-serve='Python 3.9, 3.10 or 3.11'
+serve='Python 3.9 to 3.13'
 probe='
 import sys
 why = ""
-if not (3, 9) <= sys.version_info[:2] <= (3, 11):
+if not (3, 9) <= sys.version_info[:2] <= (3, 13):
     why = "is Python %d.%d.%d" % sys.version_info[:3]
 else:
     try:
@@ -35,13 +35,13 @@ if [ -n "${PYTHON:-}" ]; then
     case $answer in
         'ok '*) echo "${answer#ok }"; exit 0 ;;
     esac
-    echo "estimator_spec_ext needs $serve, for which TensorFlow 2.15 has wheels, and the named" \
+    echo "estimator_spec_ext needs $serve, for which TensorFlow has wheels, and the named" \
         "PYTHON=$PYTHON $answer; name another, e.g. make demo PYTHON=python3.11" >&2
     exit 1
 fi
 
 tried=
-for name in python3.11 python3.10 python3.9 python3 python; do
+for name in python3.11 python3.10 python3.9 python3.12 python3.13 python3 python; do
     ask "$name"
     case $answer in
         'ok '*) echo "${answer#ok }"; exit 0 ;;
@@ -50,7 +50,7 @@ for name in python3.11 python3.10 python3.9 python3 python; do
     esac
 done
 tried=${tried#, }
-echo "estimator_spec_ext needs $serve, for which TensorFlow 2.15 has wheels, and none is on PATH" \
+echo "estimator_spec_ext needs $serve, for which TensorFlow has wheels, and none is on PATH" \
     "(${tried:-nothing there is named python}); install one and name it," \
     "e.g. make demo PYTHON=python3.11" >&2
 exit 1

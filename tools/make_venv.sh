@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes the virtual environment that the Makefile's commands run in, when it is missing or out
-# of date: tools/make_venv.sh DIR [FILE]. $PYTHON may name the interpreter (see find_python.sh).
+# of date: tools/make_venv.sh DIR [FILE]. $PYTHON may name the interpreter (see find_python.sh) and
+# $TENSORFLOW the version of TensorFlow (see tensorflow_pins.sh).
 # FILE lists packages that are installed last and without what they require: their pins are older
 # than TensorFlow 2.15, and what they truly need stands in FILE or in requirements-dev.txt.
 #
@@ -24,8 +25,9 @@ fi
 # A moved checkout has to be made anew: scripts in bin/ hold absolute paths.
 print_wanted() {
     pwd -P
-    cat setup.py setup.cfg requirements-dev.txt estimator_spec_ext/version.py tools/make_venv.sh $extra |
-        cksum
+    echo "${TENSORFLOW:-}"
+    cat setup.py setup.cfg requirements-dev.txt estimator_spec_ext/version.py tools/make_venv.sh \
+        tools/tensorflow_pins.sh $extra | cksum
 }
 
 minor() {
@@ -42,7 +44,10 @@ else
     python=$(tools/find_python.sh)
 fi
 
-echo "Making $venv with Python $(minor "$python") and TensorFlow 2.15 (once, about 1.3 GB) ..."
+pins=$(sh tools/tensorflow_pins.sh "${TENSORFLOW:-}" "$(minor "$python")")
+beside=$(echo "$pins" | sed -n 1p)
+alone=$(echo "$pins" | sed -n 2p)
+echo "Making $venv with Python $(minor "$python") and ${beside%% *} (once, about 1.3 GB) ..."
 rm -rf "$venv"
 mkdir -p "$venv"
 : >"$marker"
@@ -61,7 +66,10 @@ install() {
 }
 # A pip that knows editable installs without setup.py develop, and what they are built with.
 install 'pip>=23' 'setuptools>=70.1,<81'
-install -r requirements-dev.txt
+# shellcheck disable=SC2086  # several words each
+install $beside -r requirements-dev.txt
+# shellcheck disable=SC2086
+[ -z "$alone" ] || install --no-deps $alone
 install --no-build-isolation -e '.[test]'
 [ -z "$extra" ] || install --no-deps -r "$extra"
 echo "$wanted" >"$stamp"

@@ -34,10 +34,14 @@ def add_verbs(verbs: Any, usage_error: type[Exception]) -> None:
         description='Runs a script as it is. train_and_evaluate, and the methods train, evaluate, '
                     'predict and export of an Estimator, check the job instead of running it.')
     _add_options(script)
+    script.add_argument('--execute', action='store_true',
+                        help='do not check anything: run the script for real, with tf.estimator '
+                             'put back on TensorFlow 2.16 and newer; no other option applies')
     script.add_argument('script', metavar='SCRIPT', help='the script')
     script.add_argument('arguments', metavar='...', nargs=argparse.REMAINDER,
                         help='its own arguments')
-    script.set_defaults(run=lambda arguments: _run(arguments, usage_error, _run_script))
+    script.set_defaults(run=lambda arguments: _execute(arguments, usage_error)
+                        if arguments.execute else _run(arguments, usage_error, _run_script))
 
 
 def _add_options(verb: argparse.ArgumentParser) -> None:
@@ -58,6 +62,11 @@ def _add_options(verb: argparse.ArgumentParser) -> None:
                       help='for all rehearsals (default: %(default)g)')
 
 
+def _execute(arguments: argparse.Namespace, usage_error: type[Exception]) -> int:
+    from estimator_spec_ext import executing
+    return executing.execute(_script(arguments, usage_error), _rest(arguments))
+
+
 def _run(arguments: argparse.Namespace, usage_error: type[Exception],
          job: Callable[[argparse.Namespace, dict[str, Any], Any, type[Exception]], Any]) -> int:
     suppress = {}
@@ -73,6 +82,8 @@ def _run(arguments: argparse.Namespace, usage_error: type[Exception],
     with _progress() as say:
         # What the job prints is not the report.
         with contextlib.redirect_stdout(sys.stderr):
+            from estimator_spec_ext.installing import install_tf_estimator
+            install_tf_estimator()
             from estimator_spec_ext.preflight.api import PreflightInterrupted
             try:
                 report = job(arguments, options, say, usage_error)
@@ -105,10 +116,18 @@ def _check_builder(arguments: argparse.Namespace, options: dict[str, Any],
 def _run_script(arguments: argparse.Namespace, options: dict[str, Any],
                 say: Callable[[str], None], usage_error: type[Exception]) -> Any:
     from estimator_spec_ext.preflight.script import Script
+    return Script(_script(arguments, usage_error), _rest(arguments), options, say).run()
+
+
+def _script(arguments: argparse.Namespace, usage_error: type[Exception]) -> str:
     if not os.path.isfile(arguments.script):
         raise usage_error(f'there is no file {arguments.script}')
-    rest = arguments.arguments
-    return Script(arguments.script, rest[1:] if rest[:1] == ['--'] else rest, options, say).run()
+    return str(arguments.script)
+
+
+def _rest(arguments: argparse.Namespace) -> list[str]:
+    rest = list(arguments.arguments)
+    return rest[1:] if rest[:1] == ['--'] else rest
 
 
 def _named(name: str, usage_error: type[Exception]) -> Any:

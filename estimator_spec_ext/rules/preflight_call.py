@@ -103,7 +103,8 @@ class EstimatorRemoved(Rule):
         if facts.early_error is not None and removed(facts.early_error.text):
             yield self.finding(
                 facts, 'this TensorFlow has no tf.estimator: it left TensorFlow with 2.16',
-                hint='install tensorflow 2.15 (Python 3.9 to 3.11)', op=facts.early_error.place,
+                hint='put it back first: estimator_spec_ext.install_tf_estimator()',
+                op=facts.early_error.place,
                 expected='tensorflow 2.15 or older', actual=facts.early_error.text)
 
     @staticmethod
