@@ -24,7 +24,7 @@ _MEDIAN_OF, _LOOKS, _LONGEST_PAUSE = 101, 20, 5.0
 _MOST_THREADS, _MOST_FRAMES = 20, 30
 
 
-class StallWatchdogHook(tf.estimator.SessionRunHook):
+class StallWatchdogHook(v1.train.SessionRunHook):
     """Logs which role stands in which step, and where, when a step does not end.
 
     A job of several workers whose peer is gone, or whose graphs differ, hangs without a word. When
