@@ -11,6 +11,7 @@ from tests.mistakes.lookalikes import (
     generative,
     heads,
     losses,
+    masks,
     schedules,
     sequences,
     specs,
@@ -18,7 +19,8 @@ from tests.mistakes.lookalikes import (
     training,
 )
 
-MODULES = (adversarial, training, schedules, losses, sequences, generative, tables, specs, heads)
+MODULES = (adversarial, training, schedules, losses, sequences, generative, tables, specs, heads,
+           masks)
 CASES = [case(program, mode)
          for module in MODULES for program in module.PROGRAMS for mode in program.modes]
 

@@ -162,6 +162,29 @@ def advantage_times_log_probability(features, labels, mode, right):
     return _spec(mode, -tf.reduce_mean(log_probability * (reward - baseline)))
 
 
+@PROGRAMS.pair('L4', TRAIN, data=data.vector())
+def log_cosh_of_a_column(features, labels, mode, right):
+    """The logarithm of the hyperbolic cosine of (?,) - (?, 1)."""
+    value = tf.reshape(v1.layers.dense(features['x'], 1), [-1] if right else [-1, 1])
+    return _spec(mode, tf.reduce_mean(tf.math.log(tf.math.cosh(labels - value))))
+
+
+@PROGRAMS.pair('L4', TRAIN, data=data.vector())
+def hinge_of_a_column(features, labels, mode, right):
+    """A hinge loss of scores (?, 1) and signs (?,)."""
+    scores = v1.layers.dense(features['x'], 1)
+    scores = scores[:, 0] if right else scores
+    return _spec(mode, tf.reduce_mean(tf.maximum(0., 1. - tf.sign(labels - .5) * scores)))
+
+
+@PROGRAMS.pair('L4', TRAIN, EVAL, data=data.vector())
+def poisson_loss_by_hand(features, labels, mode, right):
+    """exp(rate) - count * rate, with rates (?, 1) and counts (?,)."""
+    rate = v1.layers.dense(features['x'], 1)
+    rate = tf.squeeze(rate, 1) if right else rate
+    return _spec(mode, tf.reduce_mean(tf.exp(rate) - labels * rate))
+
+
 # L5.
 
 
@@ -289,6 +312,23 @@ def orthogonality_not_added(features, labels, mode, right):
     if right:
         loss += sum(layer.losses)
     return ese.StrictEstimatorSpec(mode, loss=loss, train_op=_train(loss))
+
+
+@PROGRAMS.pair('L7', TRAIN)
+def decay_by_powers(features, labels, mode, right):
+    """The penalty sums powers of 2, and is forgotten."""
+    loss = _xent(labels, v1.layers.dense(v1.layers.dense(features['x'], 4, tf.nn.relu), 3))
+    decay = 1e-4 * tf.add_n([tf.reduce_sum(v ** 2) for v in v1.trainable_variables()])
+    return _spec(mode, loss + decay if right else loss)
+
+
+@PROGRAMS.pair('L7', TRAIN)
+def keras_regularizer_called_by_hand(features, labels, mode, right):
+    """A regularizer of Keras is called with each variable, and its sum is forgotten."""
+    loss = _xent(labels, v1.layers.dense(features['x'], 3))
+    regularizer = tf.keras.regularizers.l1_l2(1e-3, 1e-3)
+    penalty = tf.add_n([regularizer(v) for v in v1.trainable_variables()])
+    return _spec(mode, loss + penalty if right else loss)
 
 
 # Correct programs.

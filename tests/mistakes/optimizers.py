@@ -370,6 +370,56 @@ def hooks_dropped_by_a_copy(features, labels, mode, right, config):
     return _spec(spec.loss, spec.train_op, predictions={'loss': loss})
 
 
+@PROGRAMS.pair('T3', TRAIN)
+def keras_optimizers_share_the_step(features, labels, mode, right):
+    """Two legacy Keras optimizers with the global step as their iterations."""
+    first, last = tf.keras.layers.Dense(4, 'relu'), tf.keras.layers.Dense(3)
+    loss = _xent(labels, last(first(features['x'])))
+    ops = []
+    for position, layer in enumerate((first, last)):
+        optimizer = tf.keras.optimizers.legacy.SGD(.1)
+        if position == 0 or not right:
+            optimizer.iterations = v1.train.get_global_step()
+        ops.append(optimizer.get_updates(loss, layer.trainable_variables))
+    return _spec(loss, tf.group(*ops))
+
+
+@PROGRAMS.pair('T3', TRAIN)
+def counted_on_the_way_to_the_loss(features, labels, mode, right):
+    """The reported loss waits for an increment; the optimizer counts as well."""
+    step, loss = v1.train.get_global_step(), _net(features, labels)
+    op = v1.train.AdamOptimizer().minimize(loss, step)
+    if not right:
+        with v1.control_dependencies([v1.assign_add(step, 1)]):
+            loss = tf.identity(loss)
+    return _spec(loss, op)
+
+
+@PROGRAMS.pair('T7', TRAIN)
+def rate_of_a_keras_optimizer(features, labels, mode, right):
+    """The rate is a tensor over a variable of its own, while the optimizer counts in the step."""
+    layer = tf.keras.layers.Dense(3)
+    loss = _xent(labels, layer(features['x']))
+    clock = (v1.train.get_global_step() if right
+             else tf.Variable(0, trainable=False, name='decay_step'))
+    optimizer = tf.keras.optimizers.legacy.Adam(
+        tf.keras.optimizers.schedules.ExponentialDecay(.1, 100, .9)(clock))
+    optimizer.iterations = v1.train.get_global_step()
+    return _spec(loss, tf.group(*optimizer.get_updates(loss, layer.trainable_variables)))
+
+
+@PROGRAMS.pair('T7', TRAIN)
+def gradients_times_a_schedule(features, labels, mode, right):
+    """The optimizer's rate is fixed; the gradients are multiplied by a schedule."""
+    loss = _net(features, labels)
+    clock = v1.train.get_global_step() if right else v1.get_variable(
+        'epoch', [], tf.int32, v1.zeros_initializer(), trainable=False)
+    factor = tf.cast(v1.train.piecewise_constant(clock, [10], [1., .1]), tf.float32)
+    optimizer = v1.train.MomentumOptimizer(.1, .9)
+    pairs = [(g * factor, v) for g, v in optimizer.compute_gradients(loss)]
+    return _spec(loss, optimizer.apply_gradients(pairs, v1.train.get_global_step()))
+
+
 # Correct programs.
 
 

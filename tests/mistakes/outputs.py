@@ -180,6 +180,36 @@ def learning_phase_set_by_hand(features, labels, mode, right):
     return _spec(mode, logits, loss=_xent(labels, logits))
 
 
+def _dropped(net, kind):
+    if kind == 'stateless':
+        return tf.nn.experimental.stateless_dropout(net, .3, seed=[1, 2])
+    if kind == 'select':
+        return tf.where(tf.random.uniform(tf.shape(net)) < .3, tf.zeros_like(net), net)
+    if kind == 'floor':
+        return net * tf.floor(tf.random.uniform(tf.shape(net)) + .7)
+    return tf.keras.layers.Dropout(.3, rng_type=kind, seed=3)(net, training=True)
+
+
+@PROGRAMS.pair('P8', PREDICT, EVAL)
+def dropout_of_every_make(features, labels, mode, right):
+    """Stateless, by a generator, by tf.where and by floor."""
+    net = v1.layers.dense(features['x'], 8, tf.nn.relu)
+    for kind in ('stateless', 'select', 'floor', 'stateful'):
+        if mode == 'train' or not right:
+            net = _dropped(net, kind)
+        net = v1.layers.dense(net, 8, tf.nn.relu)
+    logits = v1.layers.dense(net, 3)
+    return _spec(mode, {'logits': logits}, loss=_xent(labels, logits))
+
+
+@PROGRAMS.pair('P8', PREDICT, EVAL)
+def dropout_by_tf_where_alone(features, labels, mode, right):
+    """One tf.where of zeros and activations."""
+    net = v1.layers.dense(features['x'], 8, tf.nn.relu)
+    logits = v1.layers.dense(net if right else _dropped(net, 'select'), 3)
+    return _spec(mode, {'logits': logits}, loss=_xent(labels, logits))
+
+
 # X.
 
 

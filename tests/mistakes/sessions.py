@@ -89,6 +89,18 @@ def final_op_of_another_graph(features, labels, mode, right):
     return _spec(mode, _xent(labels, logits), training_hooks=[hook])
 
 
+@PROGRAMS.pair('H2', TRAIN)
+def function_that_feeds_another_graph(features, labels, mode, right):
+    """feed_fn holds a placeholder of the first graph."""
+    keep = v1.placeholder_with_default(1., [])
+    logits = _logits({'x': features['x'] * keep})
+    if not right:
+        with tf.Graph().as_default():
+            keep = v1.placeholder_with_default(1., [])
+    hook = v1.train.FeedFnHook(lambda: {keep: .5})
+    return _spec(mode, _xent(labels, logits), training_hooks=[hook])
+
+
 @PROGRAMS.pair('H5', EVAL, info=True, data=data.text())
 def attention_maps_in_eval(features, labels, mode, right):
     """Attention maps for TensorBoard in EVAL."""
@@ -189,6 +201,16 @@ def data_set_in_the_graph(features, labels, mode, right):
     if mode == 'infer':
         return tf.estimator.EstimatorSpec(mode, {'logits': logits})
     return _spec(mode, _xent(labels, logits))
+
+
+@PROGRAMS.pair('V7', TRAIN)
+def second_data_set_from_an_array(features, labels, mode, right):
+    """tf.data over an array keeps the array in the graph."""
+    rows = np.zeros([10 if right else 900_000, 20], np.float32)
+    extra = v1.data.make_one_shot_iterator(
+        tf.data.Dataset.from_tensor_slices(rows).repeat().batch(4)).get_next()
+    net = tf.ensure_shape(tf.concat([features['x'], extra], 1), [None, 26])
+    return _spec(mode, _xent(labels, v1.layers.dense(net, 3)))
 
 
 @PROGRAMS.pair('V9', TRAIN)
