@@ -6,7 +6,7 @@ import functools
 import inspect
 from typing import Any, Callable, Mapping, Optional
 
-from estimator_spec_ext import engine, facts, job_role, specs, tpu
+from estimator_spec_ext import engine, facts, specs, tpu
 from estimator_spec_ext.agreement import hook
 from estimator_spec_ext.compat import (
     EstimatorSpec,
@@ -64,7 +64,7 @@ def strict_model_fn(model_fn: Optional[Callable[..., Any]] = None, *,
         with keras_layers.kept():
             spec = model_fn(*args, **kwargs)
             return make_strict(spec, suppress=suppress, context=context_of(config),
-                               hooks=agreement_hooks(config) if agreement else ())
+                               hooks=_agreement_hooks(config) if agreement else ())
 
     # Estimator asks getfullargspec, which does not follow __wrapped__.
     wrapped.__signature__ = shown  # type: ignore[attr-defined]
@@ -84,12 +84,8 @@ def _with_config(signature: inspect.Signature) -> inspect.Signature:
 
 
 @do_not_convert
-def agreement_hooks(config: Any) -> tuple[Any, ...]:
-    """A `GraphAgreementHook` when several roles train in this job; nothing otherwise."""
-    model_dir = getattr(config, 'model_dir', None)
-    if not model_dir or not job_role.trains_with_others():
-        return ()
-    return (hook.GraphAgreementHook(model_dir),)
+def _agreement_hooks(config: Any) -> tuple[Any, ...]:
+    return hook.automatic_hooks(getattr(config, 'model_dir', None))
 
 
 @do_not_convert

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import estimator_spec_ext as ese
 from estimator_spec_ext import job_role
-from estimator_spec_ext.agreement import compare, letters, meeting, sheet
+from estimator_spec_ext.agreement import compare, hook, letters, meeting, sheet
 from estimator_spec_ext.errors import GraphAgreementError
 
 v1 = tf.compat.v1
@@ -187,17 +187,17 @@ def _set_role(monkeypatch, kind, index=0, **cluster):
 
 
 def test_a_job_of_one_does_nothing(tmp_path, monkeypatch):
-    hook = ese.GraphAgreementHook(tmp_path)
+    own = ese.GraphAgreementHook(tmp_path)
     monkeypatch.delenv('TF_CONFIG', raising=False)
     for text in (None, '{}', 'no json', '{"cluster": {"chief": ["a:1"]}, "task": '
                  '{"type": "chief", "index": 0}}'):
         if text is not None:
             monkeypatch.setenv('TF_CONFIG', text)
         with tf.Graph().as_default():
-            hook.begin()
+            own.begin()
     _set_role(monkeypatch, 'evaluator')
     with tf.Graph().as_default():
-        hook.begin()
+        own.begin()
     assert not list(tmp_path.iterdir())
 
 
@@ -230,9 +230,9 @@ def test_a_chief_beside_servers_never_waits(tmp_path, monkeypatch):
     role = job_role.JobRole('worker/1', TRAINERS, True)
     with tf.Graph().as_default():
         v1.train.create_global_step()
-        hook = ese.GraphAgreementHook(tmp_path, limit_secs=30)
+        chief = ese.GraphAgreementHook(tmp_path, limit_secs=30)
         own = sheet.of_graph(v1.get_default_graph(), collectives=False)
-        with v1.train.MonitoredSession(hooks=[hook]) as session:
+        with v1.train.MonitoredSession(hooks=[chief]) as session:
             session.run('global_step:0')
             for _ in range(2):
                 worker = meeting.Member(role, letters.Box(str(tmp_path)), own)
@@ -265,6 +265,17 @@ def test_a_worker_beside_servers_goes_on_alone(tmp_path, monkeypatch, caplog):
     assert 'chief/0 did not come within 0.2 s; worker/1 waited in ' in caplog.text
     assert 'Nobody has compared the graph of worker/1; it goes on.' in caplog.text
     assert not list((tmp_path / 'graph_agreement').iterdir())
+
+
+def test_a_folder_that_estimator_made_for_one_process(monkeypatch, caplog):
+    """Without a model_dir each role has one of its own: that is no reason to wait for anybody."""
+    _set_role(monkeypatch, 'worker')
+    model_dir = tf.estimator.Estimator(lambda features: None).model_dir
+    assert hook.automatic_hooks(model_dir) == ()
+    assert f'model_dir is a temporary folder, {model_dir}, which no other role knows' in caplog.text
+    assert hook.automatic_hooks(None) == ()
+    given, = hook.automatic_hooks('/shared/model')
+    assert given.model_dir == '/shared/model'
 
 
 def test_bad_arguments():

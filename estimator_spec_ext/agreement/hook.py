@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 import threading
 import weakref
 from typing import Any, Optional
@@ -18,8 +20,30 @@ from estimator_spec_ext.reports import text
 
 _LIMIT_SECS, _LIMIT_SECS_WITH_PS = 600.0, 60.0
 _PAUSE_SECS = 0.25
+# What tempfile.mkdtemp makes, which Estimator calls where it was given no model_dir.
+_MKDTEMP = re.compile(r'tmp[a-z0-9_]{8}')
 # Graphs about which a hook has agreed already; a job may have been given two.
 _MET: 'weakref.WeakSet[Any]' = weakref.WeakSet()
+
+
+def automatic_hooks(model_dir: Any) -> tuple[Any, ...]:
+    """The hooks of a job whose author asked for agreement, and not for a hook.
+
+    Args:
+      model_dir: of the Estimator.
+
+    Returns:
+      One `GraphAgreementHook` when several roles train; nothing otherwise, or when the folder is a
+      temporary one that Estimator made for this process alone.
+    """
+    if not model_dir or not job_role.trains_with_others():
+        return ()
+    parent, name = os.path.split(os.path.abspath(str(model_dir)))
+    if parent == os.path.abspath(tempfile.gettempdir()) and _MKDTEMP.fullmatch(name):
+        logging.warning('model_dir is a temporary folder, %s, which no other role knows: the roles '
+                        'do not compare their graphs. Give RunConfig a model_dir.', model_dir)
+        return ()
+    return (GraphAgreementHook(model_dir),)
 
 
 class GraphAgreementHook(v1.train.SessionRunHook):

@@ -10,8 +10,8 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
-from estimator_spec_ext import engine, job_role, registry
-from estimator_spec_ext.agreement.hook import GraphAgreementHook
+from estimator_spec_ext import engine, registry
+from estimator_spec_ext.agreement.hook import automatic_hooks
 from estimator_spec_ext.compat import checkpoints, export_internals
 from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.compat import estimator_internals as internals
@@ -115,9 +115,9 @@ def train_and_evaluate(estimator: Any, train_spec: Any, eval_spec: Any,
     report = preflight(estimator, train_spec, eval_spec, **preflight_options)
     report.raise_for_errors()
     engine.log_warnings(report)
-    if job_role.trains_with_others():
-        hook = GraphAgreementHook(estimator.model_dir)
-        train_spec = train_spec._replace(hooks=(*train_spec.hooks, hook))
+    hooks = automatic_hooks(estimator.model_dir)
+    if hooks:
+        train_spec = train_spec._replace(hooks=(*train_spec.hooks, *hooks))
     return tf_estimator.train_and_evaluate(estimator, train_spec, eval_spec)
 
 
