@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import threading
 import traceback
@@ -91,7 +92,7 @@ class _Run:
         facts = self._facts
         reason = self._reason_to_skip(rule)
         if reason:
-            self._skipped.append(Skipped(rule.slug, reason, facts.mode_text))
+            self._skipped.append(_skipped(rule.slug, reason, facts.mode_text))
             return
         self._ran.append(rule.slug)
         try:
@@ -106,8 +107,9 @@ class _Run:
 
     def _reason_to_skip(self, rule: Rule) -> str:
         facts = self._facts
-        known_mode = facts.mode_text in ('train', 'eval', 'infer')
-        if rule.stage not in ('stock', 'tool') and known_mode and facts.mode_text not in rule.modes:
+        mode = facts.mode_text
+        known_mode = mode in ('train', 'eval', 'infer')
+        if rule.stage not in ('stock', 'tool') and known_mode and mode not in rule.modes:
             return 'not for this mode'
         if rule.stage == 'graph':
             if not known_mode:
@@ -145,6 +147,11 @@ class _Run:
             findings=sorted_findings(self._findings), suppressed=tuple(self._suppressed),
             rules_run=tuple(sorted(set(self._ran))), rules_skipped=tuple(self._skipped),
             depth=depth)
+
+
+@functools.lru_cache(maxsize=4096)
+def _skipped(slug: str, reason: str, mode: Optional[str]) -> Skipped:
+    return Skipped(slug, reason, mode)
 
 
 def read_suppressions(suppress: Any) -> tuple[dict[str, str], list[tuple[str, str]]]:

@@ -22,6 +22,7 @@ _LIBRARIES = tuple(_SITE + name + os.sep for name in (
 _DISTRIBUTE = os.sep.join(('', 'tensorflow', 'python', 'distribute', 'input_'))
 # Marks the copy of an Estimator that works in a scratch folder.
 REHEARSAL = '_ese_is_rehearsal'
+_CONVERTED = '__autograph_generated_file'
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _ENTRY_POINTS = ('runpy.py', 'threading.py', 'contextlib.py', 'functools.py', 'unittest', 'copy.py',
                  'pickle.py', 'copyreg.py', 'queue.py', 'concurrent', 'collections')
@@ -37,7 +38,7 @@ def _is_users(filename: str) -> bool:
     if filename.startswith(_STDLIB):
         rest = filename[len(_STDLIB):]
         return not rest.startswith(_ENTRY_POINTS)
-    return '__autograph_generated_file' not in filename
+    return _CONVERTED not in filename
 
 
 def _innermost(frames: Any) -> tuple[Optional[str], Optional[int]]:
@@ -71,7 +72,15 @@ def error_site(error: BaseException) -> tuple[Optional[str], Optional[int]]:
 
 def call_site() -> tuple[Optional[str], Optional[int]]:
     """The file and line of the user's code that is calling the package now."""
-    return _innermost(_tf_stack.extract_stack())
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if _is_users(name):
+            return name, frame.f_lineno
+        if _CONVERTED in name:  # TensorFlow knows from which line AutoGraph made it
+            return _innermost(_tf_stack.extract_stack())
+        frame = frame.f_back  # type: ignore[assignment]
+    return None, None
 
 
 def calling_config() -> Any:
