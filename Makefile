@@ -31,9 +31,13 @@ venv:  ## Make the virtual environment .venv, if it is missing or out of date
 	@sh tools/make_venv.sh "$(VENV)"
 
 demo: venv  ## Train, export and serve a digits classifier, then show a report of ten faults
-	@"$(RUN)" -m estimator_spec_ext run --execute examples/digits_classifier.py $(ARGS)
-	@echo
-	@"$(RUN)" -m estimator_spec_ext run --execute examples/many_faults.py
+	@faults=$$(mktemp); \
+	"$(RUN)" -m estimator_spec_ext run --execute examples/many_faults.py >"$$faults" 2>&1 & \
+	job=$$!; \
+	"$(RUN)" -m estimator_spec_ext run --execute examples/digits_classifier.py $(ARGS); status=$$?; \
+	wait $$job || status=$$?; \
+	echo; cat "$$faults"; rm -f "$$faults"; \
+	exit $$status
 
 test: venv  ## Run all tests twice: with TensorFlow 2 behaviour and with TF1 behaviour
 	@sh tools/test_both.sh "$(RUN)" $(ARGS)
@@ -54,7 +58,9 @@ dist: venv  ## Build the wheel and the source distribution into dist/
 test-cluster: venv  ## Run real clusters of processes on this machine: every strategy, and faults
 	@ESE_CLUSTER=1 "$(RUN)" -m pytest tests/cluster $(ARGS)
 
-readme: venv  ## Write the report and the tables of README.md anew
+readme: venv  ## Write the report, the picture and the tables of README.md anew
+	@"$(RUN)" examples/digits_classifier.py --output docs/images
+	@"$(RUN)" -m tests.mistakes.stock
 	@"$(RUN)" tools/readme.py
 
 docs: venv  ## Build the documentation site into site/

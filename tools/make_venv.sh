@@ -57,8 +57,10 @@ if ! "$python" -m venv "$venv"; then
 fi
 
 log=$venv/pip.log
+# Without --no-compile pip would compile thousands of modules of which nobody imports most.
 install() {
-    if ! "$venv/bin/python" -m pip install -q --disable-pip-version-check "$@" >"$log" 2>&1; then
+    if ! "$venv/bin/python" -m pip install -q --no-compile --disable-pip-version-check \
+        "$@" >"$log" 2>&1; then
         echo "pip could not install what the project needs; its last lines:" >&2
         tail -n 15 "$log" | sed 's/^/    /' >&2
         exit 1
@@ -67,9 +69,12 @@ install() {
 # A pip that knows editable installs without setup.py develop, and what they are built with.
 install 'pip>=23' 'setuptools>=70.1,<81'
 # shellcheck disable=SC2086  # several words each
-install $beside -r requirements-dev.txt
-# shellcheck disable=SC2086
-[ -z "$alone" ] || install --no-deps $alone
-install --no-build-isolation -e '.[test]'
+if [ -z "$alone" ]; then
+    install --no-build-isolation $beside -r requirements-dev.txt -e '.[test]'
+else
+    install $beside -r requirements-dev.txt
+    install --no-deps $alone
+    install --no-build-isolation -e '.[test]'
+fi
 [ -z "$extra" ] || install --no-deps -r "$extra"
 echo "$wanted" >"$stamp"

@@ -46,7 +46,16 @@ def _thirdparty() -> str:
     return '\n'.join(rows)
 
 
-_BLOCKS = {'model_fn': _model_fn, 'report': _report, 'thirdparty': _thirdparty}
+def _stock() -> str:
+    rows = json.loads((_ROOT / 'tests' / 'mistakes' / 'stock.json').read_text())
+    lines = ['| mistake | stock TensorFlow says | when | we say | when |', '| --- ' * 5 + '|']
+    for row in rows:
+        cells = [row[name] for name in ('mistake', 'stock', 'stock when', 'checks', 'checks when')]
+        lines.append('| ' + ' | '.join(cell.replace('|', r'\|') for cell in cells) + ' |')
+    return '\n'.join(lines)
+
+
+_BLOCKS = {'model_fn': _model_fn, 'report': _report, 'stock': _stock, 'thirdparty': _thirdparty}
 
 
 def fill(text: str) -> str:

@@ -139,6 +139,7 @@ def test_rules_of_another_package_are_found_once_it_is_installed(image):
     command = folder / 'venv' / 'bin' / 'estimator-preflight'
     assert '\nACME101 ' in '\n' + _run(command, 'rules', cwd=folder)
     assert '1 passed' in _run(python, '-m', 'pytest', '-q', 'test_acme_rules.py', cwd=copied)
+    _pip(python, 'uninstall', '-q', '-y', 'acme_rules', cwd=folder)
 
 
 def test_the_suite_passes_on_the_installed_package(image):
