@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -24,8 +25,10 @@ def _model_fn() -> str:
 
 
 def _report() -> str:
+    path = os.pathsep.join([str(_ROOT), os.environ.get('PYTHONPATH', '')]).rstrip(os.pathsep)
     done = subprocess.run([sys.executable, 'examples/first_report.py'], cwd=_ROOT, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True,
+                          env={**os.environ, 'PYTHONPATH': path})
     return f'```text\n{done.stdout.strip()}\n```'
 
 
