@@ -22,7 +22,7 @@ export PYTHON TENSORFLOW
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help venv demo test test-thirdparty test-mistakes test-cluster test-dist readme lint
-.PHONY: bench rules-table docs docs-output dist clean
+.PHONY: test-bazel bench rules-table docs docs-output dist clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,10 @@ test-mistakes: venv  ## Run programs with every class of mistake, and their corr
 
 test-dist: venv  ## Install the wheel into fresh environments and test the installed package
 	@ESE_DIST=1 "$(RUN)" -m pytest tests/dist $(ARGS)
+
+test-bazel: venv  ## Run the tests with Bazel, which is installed if it is missing (Debian, as root)
+	@command -v bazel >/dev/null || apt-get install -y --no-install-recommends bazel-bootstrap
+	@PYTHON_BIN_PATH="$$(cd "$(VENV)/bin" && pwd)/python" bazel test //... $(ARGS)
 
 dist: venv  ## Build the wheel and the source distribution into dist/
 	@"$(RUN)" tools/build_dist.py dist

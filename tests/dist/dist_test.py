@@ -78,8 +78,9 @@ def test_the_wheel_holds_the_package_alone(built):
         assert top == {'estimator_spec_ext', f'estimator_spec_ext-{__version__}.dist-info'}
         assert 'estimator_spec_ext/py.typed' in names
         source = ROOT / 'estimator_spec_ext'
-        modules = {path.relative_to(ROOT).as_posix() for path in source.rglob('*.py')}
-        assert modules <= set(names)
+        files = {path.relative_to(ROOT).as_posix() for path in source.rglob('*')
+                 if path.is_file() and path.suffix != '.pyc'}
+        assert files <= set(names)
         info = f'estimator_spec_ext-{__version__}.dist-info'
         metadata = email.message_from_bytes(wheel.read(f'{info}/METADATA'))
         points = wheel.read(f'{info}/entry_points.txt').decode()
