@@ -81,3 +81,11 @@ def test_many_faults():
     assert stock.strip().startswith('TypeError: predictions[margin] must be Tensor'), printed
     # Nothing but the report: no logs, no traceback.
     assert 'Traceback' not in printed and 'WARNING:' not in printed and 'INFO:' not in printed
+
+
+@pytest.mark.skipif(_TF1_BEHAVIOR, reason='the Keras part is a program of TensorFlow 2')
+def test_leave_estimator():
+    printed = _run('leave_estimator.py')
+    assert 'left in the checkpoint: 19 variables, e.g. batch_normalization/beta/Adam' in printed
+    accuracy = re.search(r'accuracy as restored (\d\.\d+), after two epochs of fit', printed)
+    assert accuracy and float(accuracy.group(1)) > 0.9
