@@ -22,7 +22,7 @@ export PYTHON TENSORFLOW
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help venv demo test test-thirdparty test-mistakes test-cluster test-dist readme lint
-.PHONY: test-bazel bench rules-table docs docs-output dist clean
+.PHONY: test-bazel bench scoreboard rules-table docs docs-output dist clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +84,9 @@ lint: venv  ## Run the linter and the type checker
 
 bench: venv  ## Measure the cost of the checks against stock TensorFlow
 	@"$(RUN)" benchmarks/run.py $(ARGS)
+
+scoreboard: venv  ## Write docs/scoreboard.md: when stock tells of each mistake, and when we do
+	@"$(RUN)" tools/scoreboard.py $(ARGS)
 
 rules-table: venv  ## Write docs/rules.md anew from the rules
 	@"$(RUN)" -m estimator_spec_ext rules --format markdown > docs/rules.md.new

@@ -30,8 +30,8 @@ def steps_counted_from_the_start(right: bool, folder: str) -> Any:
 
 @pair('D3')
 def task_of_an_unknown_type(right: bool, folder: str) -> Any:
-    kind = 'worker' if right else 'wroker'
-    os.environ['TF_CONFIG'] = json.dumps({'cluster': _CLUSTER, 'task': {'type': kind, 'index': 0}})
+    wrong = {'cluster': _CLUSTER, 'task': {'type': 'wroker', 'index': 0}}
+    os.environ['TF_CONFIG'] = json.dumps({} if right else wrong)
     try:
         return base.whole(base.model_fn, folder)
     finally:
