@@ -9,6 +9,7 @@ TESTS = {
         "tests/assert_strict_test.py",
         "tests/bazel_test.py",
         "tests/bridge_test.py",
+        "tests/browser_test.py",
         "tests/ci_examples_test.py",
         "tests/cli_test.py",
         "tests/contract/autograph_test.py",
