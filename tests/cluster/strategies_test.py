@@ -95,7 +95,7 @@ def test_multi_worker_mirrored(clusters, tmp_path, options, evaluator):
 def test_parameter_servers(clusters, tmp_path, strategy):
     """The loss is linear, so that the weights tell how many steps were counted, whoever took them.
 
-    A worker may be in a step when the last one is counted; it takes it all the same.
+    Each role may be in a step when the last one is counted; it takes it all the same.
     """
     stock, strict = _both(clusters, tmp_path, dict(chief=1, worker=1, ps=1, evaluator=1),
                           strategy=strategy, linear=True)
@@ -104,7 +104,7 @@ def test_parameter_servers(clusters, tmp_path, strategy):
     slope = job.X.reshape(4, 16, 3).mean(1)
     for found in (stock, strict):
         steps = int(found['global_step'])
-        assert MAX_STEPS <= steps <= MAX_STEPS + 1
+        assert MAX_STEPS <= steps <= MAX_STEPS + 2
         for name in 'ab':
             moved = .1 * ord(name) - found[name][:, 0]
             # Each role goes through the four batches from the first.
