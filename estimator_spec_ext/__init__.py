@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from estimator_spec_ext.hooks import HookElement, hook_graph_elements
     from estimator_spec_ext.installing import install_tf_estimator
     from estimator_spec_ext.preflight.api import preflight, train_and_evaluate
+    from estimator_spec_ext.preflight.roles import preflight_roles
+    from estimator_spec_ext.preflight.validate_config import validate_tf_config
     from estimator_spec_ext.registry import explain, rules
     from estimator_spec_ext.rule import Rule
     from estimator_spec_ext.specs import StrictEstimatorSpec, replace
@@ -41,8 +43,9 @@ __all__ = [
     'StrictTPUEstimatorSpec', 'Where', '__version__', 'create_estimator_spec',
     'create_eval_estimator_spec', 'create_predict_estimator_spec',
     'create_train_estimator_spec', 'default_export_outputs', 'estimator', 'explain', 'findings',
-    'hook_graph_elements', 'install_tf_estimator', 'preflight', 'replace', 'rules',
-    'strict_model_fn', 'train_and_evaluate', 'validate_estimator_spec', 'validate_hooks',
+    'hook_graph_elements', 'install_tf_estimator', 'preflight', 'preflight_roles', 'replace',
+    'rules', 'strict_model_fn', 'train_and_evaluate', 'validate_estimator_spec', 'validate_hooks',
+    'validate_tf_config',
 ]
 
 # The module that each name lives in.
@@ -69,12 +72,14 @@ _HOMES = {
     'hook_graph_elements': 'hooks',
     'install_tf_estimator': 'installing',
     'preflight': 'preflight.api',
+    'preflight_roles': 'preflight.roles',
     'replace': 'specs',
     'rules': 'registry',
     'strict_model_fn': 'strict_fn',
     'train_and_evaluate': 'preflight.api',
     'validate_estimator_spec': 'validate',
     'validate_hooks': 'validate',
+    'validate_tf_config': 'preflight.validate_config',
 }
 
 

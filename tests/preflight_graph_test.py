@@ -368,7 +368,9 @@ def _two_replicas():
 
 def test_under_mirrored_strategy():
     strategy = _two_replicas()
-    job = jobs.job(config={'train_distribute': strategy})
+    # One CPU for both replicas would hang.
+    session = v1.ConfigProto(allow_soft_placement=True, device_count={'CPU': 2})
+    job = jobs.job(config={'train_distribute': strategy, 'session_config': session})
     report = run(job)
     assert not loud(report), report.to_text()
     assert report.facts['modes'][0]['built']

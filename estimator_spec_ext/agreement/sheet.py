@@ -126,8 +126,7 @@ def of_graph(graph: tf.Graph, *, collectives: bool = True) -> Sheet:
         for part in variables_in(graph))
     found = []
     if collectives:
-        found = [_collective(op) for op in graph.get_operations()
-                 if op.type.startswith('Collective') and not op.type.startswith(_SETUP)]
+        found = [collective(op) for op in collective_ops(graph)]
         found.sort(key=lambda entry: entry.keys[1:])
     return Sheet(variables, tuple(found))
 
@@ -153,7 +152,14 @@ def _server(device: str) -> str:
     return f'ps/{found.task}' if found.job == 'ps' else ''
 
 
-def _collective(op: Any) -> CollectiveEntry:
+def collective_ops(graph: tf.Graph) -> list[Any]:
+    """The collective ops of a graph that move data, in order of creation."""
+    return [op for op in graph.get_operations()
+            if op.type.startswith('Collective') and not op.type.startswith(_SETUP)]
+
+
+def collective(op: Any) -> CollectiveEntry:
+    """What must be the same at the other end of a collective op."""
     moved = op.outputs[0] if op.type in _RECEIVES or not op.inputs else op.inputs[0]
     # A receiver has no data among its inputs, so that the keys begin earlier.
     first = 0 if op.type in _RECEIVES else 1

@@ -35,7 +35,9 @@ def _halves(features: Any, labels: Any, mode: str) -> Any:
 def _mirrored(function: Any) -> Any:
     # The default graph of the example: there a strategy looks for devices only in a session.
     strategy = tf.distribute.MirroredStrategy(['/cpu:0', '/cpu:1'])
-    return jobs.job(function, config={'train_distribute': strategy})
+    # As many CPUs for the session as the strategy has replicas.
+    session = v1.ConfigProto(allow_soft_placement=True, device_count={'CPU': 2})
+    return jobs.job(function, config={'train_distribute': strategy, 'session_config': session})
 
 
 def good_half() -> Any:

@@ -1,18 +1,16 @@
-"""What model_dir holds before the job starts, and what the environment says."""
+"""What model_dir holds before the job starts."""
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator
 
 from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.compat import v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import jobs
-from estimator_spec_ext.rules.preflight_stopping import CLUSTER
 from estimator_spec_ext.rules.preflight_warm_start import all_of_linear, write_checkpoint
 
 
@@ -148,119 +146,3 @@ class BestExporterForgets(Rule):
     def good() -> Any:
         """None yet."""
         return _best_exporter(exported=False)
-
-
-def _with_environ(text: str) -> Any:
-    job = jobs.job()
-    job.environ = {'TF_CONFIG': text}
-    return job
-
-
-def bad_json() -> Any:
-    """A quote is missing."""
-    return _with_environ('{"cluster: {}}')
-
-
-def bad_index() -> Any:
-    """Worker 3 of one."""
-    return _with_environ(CLUSTER.replace('"chief", "index": 0', '"worker", "index": 3'))
-
-
-def good_empty() -> Any:
-    """No cluster."""
-    return _with_environ('{}')
-
-
-def good_evaluator() -> Any:
-    """The evaluator stands outside of the cluster."""
-    return _with_environ(CLUSTER.replace('"chief", "index": 0', '"evaluator", "index": 0'))
-
-
-class TfConfigInvalid(Rule):
-    """TF_CONFIG contradicts itself.
-
-    What it finds: a TF_CONFIG that is no JSON object, a task that is not in the cluster, an index
-    out of its range, or a cluster without a chief.
-
-    Why it matters: RunConfig reads it when it is made: some of this stops the job with a message
-    about types, the rest makes it run alone, or wait for ever.
-
-    Bad:
-        {"cluster": {"worker": ["host:2222"]}, "task": {"type": "chief", "index": 0}}
-
-    Good:
-        {"cluster": {"chief": ["host:2222"]}, "task": {"type": "chief", "index": 0}}
-
-    When to suppress: when TF_CONFIG is for another program.
-    """
-
-    code = 'ESX819'
-    slug = 'tf-config-invalid'
-    severity = Severity.ERROR
-    stage = 'config'
-    mistakes = ('D3',)
-    more_bad = (bad_json, bad_index)
-    more_good = (good_empty, good_evaluator)
-
-    def check(self, facts: Any) -> Iterator[Finding]:
-        text = os.environ.get('TF_CONFIG')
-        if not text:
-            return
-        collective = facts.config.train_distribute is not None
-        fault = fault_of(text, collective=collective)
-        if fault:
-            yield self.finding(
-                facts, f'TF_CONFIG {fault}', field='TF_CONFIG',
-                hint='write {"cluster": {"chief": [...], "worker": [...]}, '
-                     '"task": {"type": "worker", "index": 0}}')
-
-    @staticmethod
-    def bad() -> Any:
-        """A chief that is not in its cluster."""
-        return _with_environ('{"cluster": {"worker": ["a.invalid:1"]}, '
-                             '"task": {"type": "chief", "index": 0}}')
-
-    @staticmethod
-    def good() -> Any:
-        """A chief of its cluster."""
-        return _with_environ(CLUSTER)
-
-
-def fault_of(text: str, *, collective: bool) -> Optional[str]:
-    """What is wrong with a TF_CONFIG; None when nothing is.
-
-    Args:
-      text: the value of the variable.
-      collective: whether the job trains under a strategy, which needs no chief.
-
-    Returns:
-      A clause that follows "TF_CONFIG".
-    """
-    try:
-        config = json.loads(text)
-    except ValueError as error:
-        return f'is no JSON: {str(error).split(":", 1)[0].lower()}'
-    if not isinstance(config, dict):
-        return f'is a {type(config).__name__}; expected an object'
-    cluster, task = config.get('cluster') or {}, config.get('task') or {}
-    if not isinstance(cluster, dict) or not isinstance(task, dict):
-        return 'has a cluster or a task that is no object'
-    if not cluster:
-        return None
-    kind = task.get('type')
-    if not kind:
-        return 'has a cluster, and no type of task'
-    if kind == 'evaluator':
-        return None
-    if kind not in cluster:
-        return f'has task {kind!r}, and no such task in its cluster ({", ".join(sorted(cluster))})'
-    try:
-        index = int(task.get('index', 0))
-    except (TypeError, ValueError):
-        return 'has an index that is no number'
-    size = len(cluster[kind]) if isinstance(cluster[kind], (list, dict)) else 1
-    if isinstance(cluster[kind], list) and not 0 <= index < size:
-        return f'has {kind} {index}; its cluster has {size} of them'
-    if not collective and not {'chief', 'master'} & set(cluster):
-        return f'has no chief in its cluster ({", ".join(sorted(cluster))})'
-    return None

@@ -60,7 +60,6 @@ RULES: tuple[Rule, ...] = (
     preflight_stopping.EvaluatorNeverEnds(),
     preflight_stopping.ChiefExitsFirst(),
     preflight_state.BestExporterForgets(),
-    preflight_state.TfConfigInvalid(),
     preflight_run.RehearsalFails(),
     preflight_run.HookChangesFinalizedGraph(),
     preflight_run.LossNotFinite(),

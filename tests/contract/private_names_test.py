@@ -125,7 +125,13 @@ def test_parameters(module, name, parameters):
     ('module', 'name'),
     [
         (PYTHON + 'distribute.distribute_coordinator', '_run_std_server'),
+        (PYTHON + 'distribute.distribute_coordinator',
+         'distribute_coordinator_context.get_current_worker_context'),
+        (PYTHON + 'distribute.parameter_server_strategy_v2', 'ParameterServerStrategyV2.__init__'),
+        (PYTHON + 'eager.context', 'default_execution_mode'),
         (ESTIMATOR + 'training', 'time.sleep'),
+        (ESTIMATOR + 'estimator', 'tempfile.mkdtemp'),
+        (ESTIMATOR + 'estimator', 'Estimator.latest_checkpoint'),
         (ESTIMATOR + 'estimator', 'training.MonitoredTrainingSession'),
         (ESTIMATOR + 'estimator', 'evaluation._evaluate_once'),
         (ESTIMATOR + 'tpu.tpu_estimator', '_INFERENCE_ON_TPU_MODE'),
