@@ -140,6 +140,31 @@ def test_arguments_that_make_no_sense(tmp_path, call, arguments, text):
     assert done.stderr.splitlines()[-1] == f'estimator-preflight: error: {text}'
 
 
+def test_check_all_roles(tmp_path, call, monkeypatch):
+    monkeypatch.setenv('TF_CONFIG', json.dumps({
+        'cluster': {'chief': ['a.invalid:1'], 'worker': ['b.invalid:1'], 'ps': ['c.invalid:1']},
+        'task': {'type': 'worker', 'index': 0}}))
+    write(tmp_path, 'task.py', JOB, '''
+        import json
+        import os
+
+        def build():
+            index = json.loads(os.environ['TF_CONFIG'])['task']['type']
+            estimator, _, eval_spec = parts()
+            steps = 10 if index == 'chief' else 20
+            return estimator, tf.estimator.TrainSpec(
+                lambda: jobs.input_fn().shuffle(8).repeat(), max_steps=steps), eval_spec
+    ''')
+    done = call('check', 'task:build', '--roles', 'all', '--depth', 'graph', '--fail-level',
+                'warning')
+    assert done.returncode == 1, done.stderr
+    assert 'worker/0 stops at step 20, chief/0 at step 10' in done.stdout
+    assert 'building evaluator/0' in done.stderr
+    done = call('check', 'task:build', '--child-processes')
+    assert done.returncode == 2
+    assert '--child-processes goes with --roles all' in done.stderr
+
+
 def test_run_a_script_as_it_is(tmp_path, call):
     write(tmp_path, 'train.py', JOB, '''
         import sys

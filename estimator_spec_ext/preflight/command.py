@@ -28,6 +28,11 @@ def add_verbs(verbs: Any, usage_error: type[Exception]) -> None:
     check.add_argument('builder', metavar='MODULE:FUNCTION',
                        help='e.g. trainer.task:build, importable from here')
     _add_options(check)
+    check.add_argument('--roles', choices=('all',),
+                       help='build the graphs of all tasks of the cluster in TF_CONFIG, and '
+                            'compare them')
+    check.add_argument('--child-processes', action='store_true',
+                       help='with --roles: build each task in a process of its own')
     check.set_defaults(run=lambda arguments: _run(arguments, usage_error, _check_builder))
     script = verbs.add_parser(
         'run', help='run a script and check its job instead of starting it',
@@ -95,6 +100,10 @@ def _run(arguments: argparse.Namespace, usage_error: type[Exception],
 
 def _check_builder(arguments: argparse.Namespace, options: dict[str, Any],
                    say: Callable[[str], None], usage_error: type[Exception]) -> Any:
+    if arguments.roles:
+        return _check_roles(arguments, options, say, usage_error)
+    if arguments.child_processes:
+        raise usage_error('--child-processes goes with --roles all')
     from estimator_spec_ext.preflight import api
     builder = _named(arguments.builder, usage_error)
     say(f'calling {arguments.builder}')
@@ -111,6 +120,18 @@ def _check_builder(arguments: argparse.Namespace, options: dict[str, Any],
                              serving_input_receiver_fn=receiver_fn, **options)
     except (TypeError, ValueError) as error:
         raise usage_error(f'{arguments.builder}: {error}') from error
+
+
+def _check_roles(arguments: argparse.Namespace, options: dict[str, Any],
+                 say: Callable[[str], None], usage_error: type[Exception]) -> Any:
+    from estimator_spec_ext.preflight.roles import preflight_roles
+    if not arguments.builder.rpartition(':')[0]:
+        raise usage_error(f'{arguments.builder}: write module:name, e.g. trainer.task:build')
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    # By its name: the module is imported under the TF_CONFIG of the first task, not before.
+    return preflight_roles(arguments.builder, child_processes=arguments.child_processes,
+                           progress=say, **options)
 
 
 def _run_script(arguments: argparse.Namespace, options: dict[str, Any],
