@@ -15,6 +15,7 @@ from estimator_spec_ext.compat import export_internals, frames, role_internals, 
 from estimator_spec_ext.diagnostics import Report, merge_reports
 from estimator_spec_ext.errors import EstimatorSpecError
 from estimator_spec_ext.facts import JobContext, SpecFacts
+from estimator_spec_ext.hooks import HOOK_FIELDS
 from estimator_spec_ext.preflight import api, modes, role_clock, role_graph, tf_config
 from estimator_spec_ext.preflight.facts import PREDICT, Job, JobFacts, Place
 from estimator_spec_ext.preflight.role_facts import SUPERSEDED
@@ -150,7 +151,9 @@ class _Judge:
         """Reads the graph; judges the spec when no replica has done so."""
         self.read = role_graph.read(self._task.role, made)
         if not self.reports:
-            self._check(made.tap, made.hooks, complete=True)
+            own = {id(hook) for name in HOOK_FIELDS for hook in made.tap.fields.get(name) or ()}
+            rest = tuple(hook for hook in made.hooks if id(hook) not in own)
+            self._check(made.tap, rest, complete=True)
 
     def _check(self, tap: Any, hooks: tuple[Any, ...], *, complete: bool) -> None:
         context = JobContext(graph_is_complete=complete, extra_hooks=hooks, role=self._task.role,

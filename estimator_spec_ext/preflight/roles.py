@@ -345,6 +345,10 @@ def _use_of(results: Mapping[str, Result]) -> tf_config.Use:
         if result.graph.model_dir is not None or result.graph.strategy or result.graph.kind:
             return tf_config.Use(strategy=bool(result.graph.strategy),
                                  collective=result.graph.collective)
+    crashes = [result.graph.crash for result in results.values()]
+    # RunConfig itself, which is the stricter without a strategy, has refused it.
+    if any(crash is not None and 'TF_CONFIG' in crash.text for crash in crashes):
+        return tf_config.Use(strategy=False, collective=False)
     return tf_config.Use()
 
 

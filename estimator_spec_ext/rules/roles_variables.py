@@ -34,7 +34,7 @@ def two_variables(index_of_other_order: int = -1) -> Any:
 def _extra(index: int, trainable: bool = False) -> Any:
     def function(features: Any, labels: Any, mode: str) -> Any:
         prediction = jobs.linear(features)
-        if role_jobs.task_index() == index:
+        if mode == 'train' and role_jobs.task_index() == index:
             v1.get_variable('extra', [2], trainable=trainable, use_resource=True)
         return jobs.spec(mode, prediction, labels)
     return function
