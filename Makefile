@@ -47,7 +47,7 @@ test-thirdparty:  ## Run the estimators of other packages through strict_model_f
 	@ESE_THIRDPARTY=1 "$(VENV)-thirdparty/bin/python" -m pytest tests/thirdparty $(ARGS)
 
 test-mistakes: venv  ## Run programs with every class of mistake, and their correct twins
-	@ESE_MISTAKES=1 "$(RUN)" -m pytest tests/mistakes tests/jobs $(ARGS)
+	@ESE_MISTAKES=1 sh tools/test_both.sh "$(RUN)" tests/mistakes tests/jobs $(ARGS)
 
 test-dist: venv  ## Install the wheel into fresh environments and test the installed package
 	@ESE_DIST=1 "$(RUN)" -m pytest tests/dist $(ARGS)

@@ -103,7 +103,8 @@ def optimizer_outlives_its_graph(right: bool, folder: str) -> Any:
     kept = tf.keras.optimizers.legacy.Adam(.01)
 
     def model_fn(features, labels, mode):
-        price = base.outputs(features)
+        with v1.variable_scope(v1.get_variable_scope(), use_resource=True):
+            price = base.outputs(features)
         train_op = loss = None
         if mode == TRAIN:
             optimizer = tf.keras.optimizers.legacy.Adam(.01) if right else kept
