@@ -42,9 +42,14 @@ demo: venv  ## Train, export and serve a digits classifier, then show a report o
 test: venv  ## Run all tests twice: with TensorFlow 2 behaviour and with TF1 behaviour
 	@sh tools/test_both.sh "$(RUN)" $(ARGS)
 
-test-thirdparty:  ## Run the estimators of other packages through strict_model_fn
+test-thirdparty:  ## Run the estimators of other packages through strict_model_fn, in both behaviours
 	@sh tools/make_venv.sh "$(VENV)-thirdparty" requirements-thirdparty.txt
-	@ESE_THIRDPARTY=1 "$(VENV)-thirdparty/bin/python" -m pytest tests/thirdparty $(ARGS)
+	@status=0; \
+	for tf1 in 0 1; do \
+	    ESE_THIRDPARTY=1 ESE_TF1_BEHAVIOR=$$tf1 "$(VENV)-thirdparty/bin/python" -m pytest \
+	        tests/thirdparty --write-results $(ARGS) || status=1; \
+	done; \
+	exit $$status
 
 test-mistakes: venv  ## Run programs with every class of mistake, and their correct twins
 	@ESE_MISTAKES=1 sh tools/test_both.sh "$(RUN)" tests/mistakes tests/jobs $(ARGS)

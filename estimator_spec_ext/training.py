@@ -64,7 +64,8 @@ def _runnable(values: list[Any], roots: Iterable[Any]) -> list[Any]:
     empty = [op for op in index.of_types(_FED_TYPES) if op not in needed]
     dead = set(empty)
     while empty:
-        for consumer in index.consumers(empty.pop()):
+        op = empty.pop()
+        for consumer in [*index.consumers(op), *graphs.control_outputs(op)]:
             if consumer not in dead:
                 dead.add(consumer)
                 empty.append(consumer)

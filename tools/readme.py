@@ -37,16 +37,30 @@ def _thirdparty() -> str:
     packages: dict[str, list[dict]] = {}
     for row in results:
         packages.setdefault(row['package'], []).append(row)
-    rows = ['| package | estimators | modes | specs checked | false errors | warnings |',
-            '| --- | --- | --- | --- | --- | --- |']
+    columns = ('package', 'estimators', 'jobs', 'behaviours', 'specs checked', 'false errors',
+               'warnings')
+    rows = [f'| {" | ".join(columns)} |', '| --- ' * len(columns) + '|']
     for package, items in packages.items():
-        names = ', '.join(item['estimator'] for item in items)
-        modes = ', '.join(items[0]['modes'])
-        specs = sum(item['specs'] for item in items)
-        errors = sum(item['errors'] for item in items)
-        warnings = '; '.join(sorted({why for item in items for why in item['why']})) or 'none'
-        rows.append(f'| {package} | {names} | {modes} | {specs} | {errors} | {warnings} |')
+        ran = [item for item in items if 'skipped' not in item]
+        names = dict.fromkeys(_short(item['estimator']) for item in ran)
+        specs = sum(item['specs'] for item in ran)
+        errors = sum(item['errors'] for item in ran)
+        reasons = {f'{slug}, {why}' for item in ran for slug, why in item['warnings'].items()}
+        cells = [package, ', '.join(names), len(ran), _behaviors(items), specs, errors,
+                 '; '.join(sorted(reasons)) or 'none']
+        rows.append(f'| {" | ".join(map(str, cells))} |')
     return '\n'.join(rows)
+
+
+def _short(name: str) -> str:
+    """The estimator without its variant: neither 'v1' nor ', 3 classes'."""
+    return name.removeprefix('v1 ').split(', ')[0]
+
+
+def _behaviors(items: list[dict]) -> str:
+    ran = sorted({item['behavior'] for item in items if 'skipped' not in item}, reverse=True)
+    reasons = {f'not {item["behavior"]}: {item["skipped"]}' for item in items if 'skipped' in item}
+    return ', '.join([*ran, *sorted(reasons)])
 
 
 def _stock() -> str:

@@ -31,6 +31,14 @@ def test_graph_objects_are_hashable(graph):
     assert one in [two, one]
 
 
+def test_an_op_knows_who_waits_for_it(graph):
+    """Control edges can be followed forwards too; `consumers` follows data alone."""
+    t = tf.constant(1.0)
+    with tf.control_dependencies([t]):
+        waiting = tf.no_op()
+    assert t.op._control_outputs == [waiting] and t.consumers() == []
+
+
 def test_the_same_op_object_every_time(graph):
     """An op is one Python object, however it is reached."""
     t = tf.constant(1.0, name='t')

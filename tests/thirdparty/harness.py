@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import os
 from typing import Any, Callable, Optional
 
@@ -23,12 +25,14 @@ class Outcome:
     Attributes:
       modes: which of `MODES` went through.
       specs: how many specs were built and checked.
+      errors: how many of their findings are errors.
       warnings: (mode, slug) of every warning, once each.
       signatures: names of the signatures of the export.
     """
 
     modes: list[str] = dataclasses.field(default_factory=list)
     specs: int = 0
+    errors: int = 0
     warnings: set[tuple[str, str]] = dataclasses.field(default_factory=set)
     texts: list[str] = dataclasses.field(default_factory=list)
     signatures: tuple[str, ...] = ()
@@ -36,19 +40,32 @@ class Outcome:
 
 def strict_estimator(estimator: tf.estimator.Estimator, outcome: Outcome) -> Any:
     """The same estimator with its model_fn behind `ese.strict_model_fn`."""
-    strict = ese.strict_model_fn(estimator._model_fn)
+    def recording(model_fn: Callable[..., Any]) -> Callable[..., Any]:
+        strict = ese.strict_model_fn(model_fn)
 
-    def recording(*args: Any, **kwargs: Any) -> Any:
-        spec = strict(*args, **kwargs)
-        outcome.specs += 1
-        for finding in ese.findings(v1.get_default_graph()):
-            if finding.severity is ese.Severity.WARNING:
-                outcome.warnings.add((finding.where.mode_label, finding.slug))
-                outcome.texts.append(finding.to_text())
-        return spec
+        @functools.wraps(strict)
+        def record(*args: Any, **kwargs: Any) -> Any:
+            try:
+                spec = strict(*args, **kwargs)
+            except ese.EstimatorSpecError as error:
+                outcome.errors += len(error.report.errors)
+                raise
+            outcome.specs += 1
+            for finding in ese.findings(v1.get_default_graph()):
+                if finding.severity is ese.Severity.ERROR:
+                    outcome.errors += 1
+                elif finding.severity is ese.Severity.WARNING:
+                    outcome.warnings.add((finding.where.mode_label, finding.slug))
+                    outcome.texts.append(finding.to_text())
+            return spec
 
-    recording.__signature__ = __import__('inspect').signature(estimator._model_fn)
-    estimator._model_fn = recording
+        record.__signature__ = inspect.signature(model_fn)
+        return record
+
+    estimator._model_fn = recording(estimator._model_fn)
+    make = getattr(estimator, '_create_model_fn', None)
+    if make is not None:  # adanet trains and evaluates other estimators, which it makes itself
+        estimator._create_model_fn = lambda *args, **kwargs: recording(make(*args, **kwargs))
     return estimator
 
 
@@ -89,6 +106,7 @@ def run(estimator: tf.estimator.Estimator, train_input_fn: Callable[[], Any],
             meta = v1.saved_model.load(session, ['serve'], path)
         outcome.signatures = tuple(sorted(meta.signature_def))
         outcome.modes.append('export')
+    assert outcome.specs >= len(outcome.modes), 'not every spec was checked'
     return outcome
 
 
