@@ -221,6 +221,24 @@ def test_the_estimator_that_calls_tells_of_the_job(tmp_path, strict_by_itself):
                        'nothing saves to model_dir')
 
 
+def test_a_canned_estimator_by_public_names(tmp_path):
+    """The recipe of the README."""
+    canned = tf.estimator.LinearRegressor(
+        [tf.feature_column.numeric_column('x')], model_dir=str(tmp_path))
+    returned = []
+    strict = ese.strict_model_fn(canned.model_fn)
+
+    def model_fn(features, labels, mode, config):
+        returned.append(strict(features, labels, mode, config))
+        return returned[-1]
+
+    estimator = tf.estimator.Estimator(model_fn, config=canned.config)
+    estimator.train(_input_fn, steps=1)
+    assert estimator.model_dir == canned.model_dir
+    assert estimator.evaluate(_input_fn)['global_step'] == 1
+    assert [type(spec) for spec in returned] == [ese.StrictEstimatorSpec] * 2
+
+
 # Under a strategy.
 
 _MIRRORED = '''
