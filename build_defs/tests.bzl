@@ -48,6 +48,7 @@ TESTS = {
         "tests/guides_test.py",
         "tests/hooks_test.py",
         "tests/house_test.py",
+        "tests/keras_bridge_test.py",
         "tests/kubernetes_test.py",
         "tests/plugins_test.py",
         "tests/preflight_command_test.py",
