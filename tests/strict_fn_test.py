@@ -281,5 +281,6 @@ def test_under_mirrored_strategy_errors_arrive_as_ours(tmp_path, kind, expected)
     tf1 = '0' if tf.executing_eagerly() else '1'
     done = subprocess.run(  # a process of its own: strategies are known to hang
         [sys.executable, str(script), tf1, kind, str(tmp_path / 'model')], timeout=120,
-        capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+        capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': os.pathsep.join(
+            [str(ROOT), os.environ.get('PYTHONPATH', '')]).rstrip(os.pathsep)})
     assert done.stdout.strip().splitlines()[-1:] == [expected], done.stderr[-3000:]

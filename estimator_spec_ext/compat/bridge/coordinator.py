@@ -70,16 +70,17 @@ def train_and_evaluate(estimator: Any, train_spec: Any, eval_spec: Any, executor
     _run(config, train, config.train_distribute, evaluate, config.eval_distribute)
 
 
-def estimator_train(estimator: Any, train: Callable[[Any, Any, Any], Any], hooks: Any) -> Any:
+def estimator_train(estimator: Any, train_distributed_fn: Callable[[Any, Any, Any], Any],
+                    hooks: Any) -> Any:
     """Runs `Estimator.train` on a remote cluster.
 
     Args:
       estimator: the `tf.estimator.Estimator`, with a strategy and a cluster.
-      train: gets an estimator, its strategy and hooks, and trains.
+      train_distributed_fn: gets an estimator, its strategy and hooks, and trains.
       hooks: those of the call.
 
     Returns:
-      What `train` returns, where the coordinator tells.
+      What that returns, where the coordinator tells.
 
     Raises:
       ValueError: when this task is one of the cluster, as TensorFlow 2.15 does.
@@ -87,17 +88,20 @@ def estimator_train(estimator: Any, train: Callable[[Any, Any, Any], Any], hooks
     _check_client(estimator.config, 'estimator.train')
 
     def work(strategy: Any) -> Any:
-        return train(_as_task(estimator, train=strategy), strategy, copy.deepcopy(hooks))
+        task = _as_task(estimator, train=strategy)
+        return train_distributed_fn(task, strategy, copy.deepcopy(hooks))
 
     return _run(estimator.config, work, estimator.config.train_distribute)
 
 
-def estimator_evaluate(estimator: Any, evaluate: Callable[[Any, Any, Any], Any], hooks: Any) -> Any:
+def estimator_evaluate(estimator: Any, evaluate_distributed_fn: Callable[[Any, Any, Any], Any],
+                       hooks: Any) -> Any:
     """Runs `Estimator.evaluate` on a remote cluster; see `estimator_train`."""
     _check_client(estimator.config, 'Estimator.evaluate')
 
     def work(strategy: Any) -> Any:
-        return evaluate(_as_task(estimator, evaluation=strategy), strategy, copy.deepcopy(hooks))
+        task = _as_task(estimator, evaluation=strategy)
+        return evaluate_distributed_fn(task, strategy, copy.deepcopy(hooks))
 
     return _run(estimator.config, work, estimator.config.eval_distribute)
 
