@@ -30,7 +30,8 @@ import tempfile
 import warnings
 from typing import Any, Iterator, Optional
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Not resolved: under Bazel the files are links to elsewhere.
+ROOT = pathlib.Path(__file__).absolute().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
