@@ -7,6 +7,7 @@ _SWITCHES = {
     "tests/cluster/": "ESE_CLUSTER",
     "tests/dist/": "ESE_DIST",
     "tests/jobs/": "ESE_MISTAKES",
+    "tests/matrix/": "ESE_MATRIX",
     "tests/mistakes/": "ESE_MISTAKES",
     "tests/thirdparty/": "ESE_THIRDPARTY",
 }

@@ -79,6 +79,7 @@ TESTS = {
         "tests/watchdog_test.py",
     ],
     "large": [
+        "tests/matrix/matrix_test.py",
         "tests/cluster/agreement_test.py",
         "tests/cluster/examples_test.py",
         "tests/cluster/faults_test.py",
