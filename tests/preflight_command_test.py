@@ -12,6 +12,8 @@ import textwrap
 import types
 
 import pytest
+import tensorflow as tf
+from tensorflow_estimator.python.estimator import estimator_lib
 
 from estimator_spec_ext import cli
 
@@ -177,6 +179,50 @@ def test_run_a_script_as_it_is(tmp_path, call):
     assert done.returncode == 1, done.stderr
     assert 'ESX201 loss-not-scalar' in done.stdout and 'accuracy nan' in done.stderr
     assert not (tmp_path / 'model').exists()
+
+
+def test_run_catches_a_function_that_was_imported_by_name(tmp_path, call):
+    write(tmp_path, 'train.py', JOB, '''
+        from absl import app
+        from tensorflow.compat.v1.estimator import train_and_evaluate
+        from tensorflow_estimator.python.estimator import estimator_lib
+
+        def main(arguments):
+            train_and_evaluate(*parts())
+            estimator_lib.train_and_evaluate(*parts())
+
+        app.run(main)
+    ''')
+    stock = estimator_lib.train_and_evaluate
+    done = call('run', '--depth', 'graph', 'train.py')
+    assert (done.returncode, done.stdout) == (0, 'estimator_spec_ext: no findings\n'), done.stderr
+    assert done.stderr.count('building TRAIN') == 2
+    assert not (tmp_path / 'model').exists()
+    assert tf.estimator.train_and_evaluate is stock is estimator_lib.train_and_evaluate
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='signals')
+def test_ctrl_c_leaves_the_report_so_far(tmp_path):
+    write(tmp_path, 'train.py', JOB, '''
+        import os, signal, time
+
+        class Interrupts(tf.estimator.SessionRunHook):
+            def after_run(self, run_context, run_values):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1)
+
+        estimator, train_spec, eval_spec = parts()
+        tf.estimator.train_and_evaluate(estimator, train_spec, eval_spec)
+        train_spec = tf.estimator.TrainSpec(train_spec.input_fn, hooks=[Interrupts()], max_steps=9)
+        tf.estimator.train_and_evaluate(estimator, train_spec, eval_spec)
+        print('not reached')
+    ''', wrong=True)
+    done = start(tmp_path, 'run', '--depth', 'run', 'train.py')
+    assert done.returncode == 2
+    assert 'ESX201 loss-not-scalar' in done.stdout
+    assert 'note: interrupted while rehearsing TRAIN; what follows was not reached' in done.stdout
+    assert 'not reached' not in done.stderr
+    assert set(os.listdir(tmp_path)) - {'__pycache__'} == {'train.py'}
 
 
 def test_run_gathers_single_calls(tmp_path, call):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import json
 import re
+from importlib import resources
 
 import pytest
 
@@ -33,6 +34,56 @@ def test_json_holds_all_and_is_stable():
         'loss-not-scalar', 'error', 3)
     assert document['suppressed'][0]['reason'] == 'both count'
     assert REPORT.to_json() == REPORT.to_json()
+
+
+def _faults(value, schema, root, path='$'):
+    """Where a value breaks a schema, as far as ours goes."""
+    known = {'$schema', '$id', '$defs', 'title', 'description', '$ref', 'type', 'const', 'enum',
+             'required', 'properties', 'additionalProperties', 'items', 'uniqueItems', 'minLength',
+             'minimum', 'pattern'}
+    assert set(schema) <= known, f'teach this test {set(schema) - known}'
+    if '$ref' in schema:
+        target = root
+        for name in schema['$ref'].split('/')[1:]:
+            target = target[name]
+        yield from _faults(value, target, root, path)
+    kinds = {'object': dict, 'array': list, 'string': str, 'boolean': bool, 'integer': int,
+             'null': type(None)}
+    wanted = schema.get('type', [])
+    types = tuple(kinds[name] for name in ([wanted] if isinstance(wanted, str) else wanted))
+    if (types and not isinstance(value, types)
+            or 'const' in schema and value != schema['const']
+            or 'enum' in schema and value not in schema['enum']
+            or isinstance(value, str) and (len(value) < schema.get('minLength', 0)
+                                           or not re.search(schema.get('pattern', ''), value))
+            or isinstance(value, int) and value < schema.get('minimum', value)
+            or schema.get('uniqueItems') and len(set(value)) < len(value)):
+        yield path
+    if isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _faults(item, schema.get('items', {}), root, f'{path}[{number}]')
+    if isinstance(value, dict):
+        members = schema.get('properties', {})
+        yield from (f'{path}.{name}' for name in set(schema.get('required', ())) - set(value))
+        for name, item in value.items():
+            if name in members:
+                yield from _faults(item, members[name], root, f'{path}.{name}')
+            elif schema.get('additionalProperties') is False:
+                yield f'{path}.{name}'
+
+
+def test_json_keeps_its_schema():
+    text = resources.files('estimator_spec_ext.reports').joinpath('schema.json').read_text()
+    schema = json.loads(text)
+    for report in (REPORT, Report()):
+        assert not list(_faults(json.loads(report.to_json()), schema, schema))
+    document = json.loads(REPORT.to_json())
+    document['findings'][0]['where']['line'] = '3'
+    document['findings'][1]['severity'] = 'fatal'
+    del document['notes']
+    document['more'] = 1
+    assert sorted(_faults(document, schema, schema)) == [
+        '$.findings[0].where.line', '$.findings[1].severity', '$.more', '$.notes']
 
 
 def test_sarif_points_to_the_rule_and_the_line():

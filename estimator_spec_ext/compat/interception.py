@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Any, Callable, Iterator
 
 from tensorflow_estimator.python.estimator import estimator as _estimator
@@ -21,19 +22,28 @@ class Interception:
     Args:
       handlers: functions by name, one for each of `METHODS` and for 'train_and_evaluate'. They get
         the arguments of the call; those of methods get the estimator first.
+      like: functions that are caught as `train_and_evaluate` is.
     """
 
-    def __init__(self, handlers: dict[str, Callable[..., Any]]) -> None:
+    def __init__(self, handlers: dict[str, Callable[..., Any]], like: tuple[Any, ...] = ()) -> None:
         self._handlers = handlers
+        self._like = like
         self._kept: list[tuple[Any, str, Any]] = []
 
     def start(self) -> None:
         """From now on calls are caught."""
         for name in METHODS:
             self._replace(_estimator.Estimator, name, self._handlers[name])
-        namespaces = [estimator, estimator_v1(), _training]
-        for namespace in namespaces:
-            self._replace(namespace, FUNCTION, self._handlers[FUNCTION])
+        handler, stock = self._handlers[FUNCTION], _training.train_and_evaluate
+        for namespace in (estimator, estimator_v1()):
+            self._replace(namespace, FUNCTION, handler)
+        # Modules import the function by name, TensorFlow's own among them.
+        for module in list(sys.modules.values()):
+            names = getattr(module, '__dict__', None)
+            for name, value in list(names.items() if type(names) is dict else ()):
+                if value is stock or any(value is item for item in self._like):
+                    self._kept.append((module, name, value))
+                    names[name] = handler
 
     def _replace(self, owner: Any, name: str, value: Any) -> None:
         if hasattr(owner, name):
@@ -41,25 +51,42 @@ class Interception:
             setattr(owner, name, value)
 
     def stop(self) -> None:
-        """Calls work again."""
+        """Calls work again, also from modules that were imported meanwhile."""
+        handler = self._handlers[FUNCTION]
         while self._kept:
             owner, name, value = self._kept.pop()
             setattr(owner, name, value)
-
-    @contextlib.contextmanager
-    def suspended(self) -> Iterator[None]:
-        """Lets calls through while preflight itself makes them."""
-        self.stop()
-        try:
-            yield
-        finally:
-            self.start()
+        for module in list(sys.modules.values()):
+            names = getattr(module, '__dict__', None)
+            for name, value in list(names.items() if type(names) is dict else ()):
+                if value is handler:
+                    names[name] = _training.train_and_evaluate
 
     @contextlib.contextmanager
     def active(self) -> Iterator['Interception']:
         """Catches calls for a while."""
+        _active.append(self)
         self.start()
         try:
             yield self
         finally:
             self.stop()
+            _active.remove(self)
+
+
+_active: list[Interception] = []
+
+
+@contextlib.contextmanager
+def suspended() -> Iterator[None]:
+    """Lets calls through while preflight itself makes them."""
+    taken = list(_active)
+    for item in reversed(taken):
+        item.stop()
+    del _active[:]
+    try:
+        yield
+    finally:
+        _active[:] = taken
+        for item in taken:
+            item.start()

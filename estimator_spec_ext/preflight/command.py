@@ -104,7 +104,7 @@ def _check_builder(arguments: argparse.Namespace, options: dict[str, Any],
         return _check_roles(arguments, options, say, usage_error)
     if arguments.child_processes:
         raise usage_error('--child-processes goes with --roles all')
-    from estimator_spec_ext.preflight import api
+    from estimator_spec_ext.preflight import api, script
     builder = _named(arguments.builder, usage_error)
     say(f'calling {arguments.builder}')
     try:
@@ -116,8 +116,8 @@ def _check_builder(arguments: argparse.Namespace, options: dict[str, Any],
                           '(estimator, train_spec, eval_spec)')
     estimator, train_spec, eval_spec, receiver_fn = [*made, None, None, None][:4]
     try:
-        return api.preflight(estimator, train_spec, eval_spec, progress=say,
-                             serving_input_receiver_fn=receiver_fn, **options)
+        return script.check_quietly(estimator, train_spec, eval_spec, progress=say,
+                                    serving_input_receiver_fn=receiver_fn, **options)
     except (TypeError, ValueError) as error:
         raise usage_error(f'{arguments.builder}: {error}') from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 import os
 import runpy
 import sys
@@ -27,6 +28,17 @@ class Results(dict[str, Any]):
 
     def __missing__(self, key: str) -> float:
         return float('nan')
+
+
+def check_quietly(*arguments: Any, **options: Any) -> Report:
+    """`preflight` without what TensorFlow logs of its own work: it would hide the progress."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(max(level, logging.ERROR))
+    try:
+        return api.preflight(*arguments, **options)
+    finally:
+        logger.setLevel(level)
 
 
 class _Pieces:
@@ -58,6 +70,7 @@ class Script:
         self._say = say
         self._reports: list[Report] = []
         self._pieces: dict[int, _Pieces] = {}
+        self._notes: list[str] = []
         self._jobs = 0
         handlers: dict[str, Callable[..., Any]] = {
             name: self._method(name) for name in METHODS}
@@ -65,7 +78,29 @@ class Script:
         self._interception = Interception(handlers)
 
     def run(self) -> Report:
-        """Runs the script up to its end, and gives what was found in all its jobs."""
+        """Runs the script up to its end, and gives what was found in all its jobs.
+
+        Returns:
+          A `Report`.
+
+        Raises:
+          PreflightInterrupted: on Ctrl-C, with what was found until then.
+        """
+        try:
+            self._notes.extend(self._run())
+        except KeyboardInterrupt as error:
+            if isinstance(error, api.PreflightInterrupted):
+                self._reports.append(error.report)
+            else:
+                self._notes.append('interrupted; the rest of the script was not reached')
+            raise api.PreflightInterrupted(self._whole()) from None
+        return self._whole()
+
+    def _whole(self) -> Report:
+        return merge_reports([*self._reports, Report(notes=tuple(self._notes))],
+                             depth=self._options.get('depth', 'serve'))
+
+    def _run(self) -> list[str]:
         ended: Optional[BaseException] = None
         with self._interception.active():
             try:
@@ -86,8 +121,7 @@ class Script:
                 self._reports.append(api.failed_before_job(ended))
         elif not self._jobs:
             notes.append('the script started no tf.estimator job')
-        return merge_reports([*self._reports, Report(notes=tuple(notes))],
-                             depth=self._options.get('depth', 'serve'))
+        return notes
 
     def _train_and_evaluate(self, estimator: Any, train_spec: Any, eval_spec: Any) -> Any:
         self._check(estimator, train_spec, eval_spec)
@@ -96,7 +130,7 @@ class Script:
     def _check(self, estimator: Any, train_spec: Any, eval_spec: Any, **more: Any) -> None:
         self._jobs += 1
         with self._interception.suspended():
-            self._reports.append(api.preflight(estimator, train_spec, eval_spec,
+            self._reports.append(check_quietly(estimator, train_spec, eval_spec,
                                                progress=self._say, **self._options, **more))
 
     def _method(self, name: str) -> Callable[..., Any]:
@@ -138,7 +172,7 @@ class Script:
         if pieces.train is None and pieces.evaluate is None and pieces.receiver_fn is None:
             return
         self._jobs += 1
-        self._reports.append(api.preflight(
+        self._reports.append(check_quietly(
             pieces.estimator, pieces.train, pieces.evaluate, progress=self._say,
             serving_input_receiver_fn=pieces.receiver_fn, **self._options))
         self._reports.append(api.judge_calls(pieces.estimator, pieces.calls,
