@@ -126,6 +126,7 @@ def test_savers_and_writers_of_the_job_write_nothing_outside(tmp_path):
 
         def end(self, session):
             self.saver.save(session, str(tmp_path / 'backup' / 'model.ckpt'))
+            self.saver.restore(session, str(tmp_path / 'backup' / 'model.ckpt'))
 
     def model_fn(features, labels, mode):
         v1.summary.FileWriter(str(tmp_path / 'logs')).close()
@@ -145,6 +146,37 @@ def test_savers_and_writers_of_the_job_write_nothing_outside(tmp_path):
         v1.train.Saver().save(session, str(tmp_path / 'model.ckpt'))
         v1.summary.FileWriter(str(tmp_path / 'logs')).close()
     assert {'checkpoint', 'logs'} <= set(os.listdir(tmp_path))
+
+
+def test_what_model_fn_saves_in_a_session_of_its_own_is_read_from_there(tmp_path):
+    path = str(tmp_path / 'source.ckpt')
+
+    def model_fn(features, labels, mode):
+        with tf.Graph().as_default(), v1.Session() as session:
+            weight = v1.get_variable('w', [jobs.FEATURES, 1], use_resource=True)
+            session.run(weight.initializer)
+            v1.train.Saver().save(session, path)
+        made = jobs.spec(mode, jobs.linear(features), labels)
+        if mode != 'train':
+            return made
+        saver = v1.train.Saver(v1.trainable_variables())
+        return made._replace(scaffold=v1.train.Scaffold(
+            init_fn=lambda scaffold, session: saver.restore(session, path)))
+
+    report = run(jobs.job(model_fn, receiver=None))
+    assert not loud(report) and not report.notes, report.to_text()
+
+
+def test_errors_of_a_predict_that_nobody_asks_for_are_warnings():
+    def model_fn(features, labels, mode):
+        prediction = jobs.linear(features)
+        if mode == 'infer':
+            return tf.estimator.EstimatorSpec(mode)
+        return jobs.spec(mode, prediction, labels)
+
+    found = run(jobs.job(model_fn, receiver=None), depth='graph').findings
+    assert {(f.where.mode, f.severity) for f in found} == {('infer', Severity.WARNING)}
+    assert not run(jobs.job(model_fn), depth='graph').ok
 
 
 def test_listeners_take_part_and_can_be_left_out():
@@ -366,3 +398,19 @@ def test_mirrored_strategy_of_one_device():
 def test_cardinality(make, expected):
     with tf.Graph().as_default():
         assert cardinality.of_input(make(tf.data.Dataset.range(10))) == expected
+
+
+@pytest.mark.parametrize('make, expected', [
+    (lambda d: d.batch(5), True),
+    (lambda d: d.batch(4), False),
+    (lambda d: d.batch(4, drop_remainder=True), True),
+    (lambda d: d.batch(5).map(lambda x: x + 1).prefetch(1).repeat(2), True),
+    (lambda d: d.repeat(2).shuffle(3).batch(4), True),
+    (lambda d: d.filter(lambda x: x > 3).batch(1), False),
+    (lambda d: d.batch(5).filter(lambda x: x[0] > 3), False),
+    (lambda d: d, False),
+    (lambda d: tf.zeros([3]), False),
+])
+def test_a_smaller_last_batch(make, expected):
+    with tf.Graph().as_default():
+        assert cardinality.ends_evenly(make(tf.data.Dataset.range(10))) is expected

@@ -38,17 +38,19 @@ def scratch_estimator(estimator: Any, folder: str, *, warm_start: bool) -> Any:
 
 
 _Target = Callable[[str], Optional[str]]
-_targets: list[tuple[_Target, _Target]] = []
+_EVENTS, _SAVED, _READ = range(3)
+_targets: list[tuple[_Target, ...]] = []
 _kept: list[tuple[Any, str, Any]] = []
 
 
 @contextlib.contextmanager
-def redirected_writers(events: _Target, checkpoints: _Target) -> Iterator[None]:
+def redirected_writers(events: _Target, saved: _Target, read: _Target) -> Iterator[None]:
     """Sends summary writers that are opened, and what savers save, to other folders.
 
     Args:
       events: gives the new folder for the folder of a writer; None for one that may be written.
-      checkpoints: the same for the folder of a checkpoint.
+      saved: the same for the folder of a checkpoint that is being saved.
+      read: the same for the folder of one that is being restored.
     """
     opened: set[str] = set()
 
@@ -57,7 +59,7 @@ def redirected_writers(events: _Target, checkpoints: _Target) -> Iterator[None]:
         opened.add(folder if other is None else other)
         return other
 
-    targets = (counted, checkpoints)
+    targets = (counted, saved, read)
     with _LOCK:
         if not _targets:
             _install()
@@ -84,20 +86,32 @@ def _elsewhere(which: int, folder: Any) -> Any:
 def _install() -> None:
     """Replaces the functions of TensorFlow that open writers and save checkpoints."""
     cache = _writer_cache.FileWriterCache
-    stock_get, stock_save = cache.get, _saver.Saver.save
+    stock_get = cache.get
+    stock_save, stock_restore = _saver.Saver.save, _saver.Saver.restore
     _kept.append((cache, 'get', staticmethod(stock_get)))
-    cache.get = staticmethod(lambda logdir: stock_get(_elsewhere(0, logdir)))
+    cache.get = staticmethod(lambda logdir: stock_get(_elsewhere(_EVENTS, logdir)))
     for owner in (_events.EventFileWriter, _events_v2.EventFileWriterV2):
         _kept.append((owner, '__init__', owner.__init__))
         owner.__init__ = _opening(owner.__init__)
 
     @functools.wraps(stock_save)
     def save(self: Any, sess: Any, save_path: Any, *args: Any, **kwargs: Any) -> Any:
-        folder, name = os.path.split(os.fspath(save_path))
-        return stock_save(self, sess, os.path.join(_elsewhere(1, folder), name), *args, **kwargs)
+        # What model_fn saves in a session of its own, it will read again from there.
+        if sess.graph.finalized:
+            folder, name = os.path.split(os.fspath(save_path))
+            save_path = os.path.join(_elsewhere(_SAVED, folder), name)
+        return stock_save(self, sess, save_path, *args, **kwargs)
 
-    _kept.append((_saver.Saver, 'save', stock_save))
-    _saver.Saver.save = save
+    @functools.wraps(stock_restore)
+    def restore(self: Any, sess: Any, save_path: Any) -> Any:
+        if sess.graph.finalized and save_path is not None:
+            folder, name = os.path.split(os.fspath(save_path))
+            save_path = os.path.join(_elsewhere(_READ, folder), name)
+        return stock_restore(self, sess, save_path)
+
+    for name, value in (('save', save), ('restore', restore)):
+        _kept.append((_saver.Saver, name, getattr(_saver.Saver, name)))
+        setattr(_saver.Saver, name, value)
 
 
 def _opening(stock_init: Any) -> Any:
@@ -105,7 +119,7 @@ def _opening(stock_init: Any) -> Any:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         # The folder is the first argument of one class and the second of the other.
         bound = inspect.signature(stock_init).bind(self, *args, **kwargs)
-        bound.arguments['logdir'] = _elsewhere(0, bound.arguments['logdir'])
+        bound.arguments['logdir'] = _elsewhere(_EVENTS, bound.arguments['logdir'])
         stock_init(*bound.args, **bound.kwargs)
 
     return init

@@ -16,9 +16,9 @@ from estimator_spec_ext.compat import checkpoints, export_internals
 from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.compat.rehearsal_internals import redirected_writers
-from estimator_spec_ext.diagnostics import Report, merge_reports
+from estimator_spec_ext.diagnostics import Report, Severity, merge_reports
 from estimator_spec_ext.preflight import crashes, modes
-from estimator_spec_ext.preflight.facts import EarlyFacts, Job, JobFacts, ModeFacts
+from estimator_spec_ext.preflight.facts import PREDICT, EarlyFacts, Job, JobFacts, ModeFacts
 from estimator_spec_ext.preflight.limits import Limits
 from estimator_spec_ext.preflight.reader import Reader, open_reader
 from estimator_spec_ext.preflight.rehearsal import Rehearsal
@@ -58,7 +58,8 @@ def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
       train_spec: a `tf.estimator.TrainSpec`; None for a job that does not train.
       eval_spec: a `tf.estimator.EvalSpec`; None for a job that does not evaluate.
       serving_input_receiver_fn: what the job exports with, unless an exporter of `eval_spec` has
-        one. Without any PREDICT is built on the features of EVAL, or of TRAIN.
+        one. Without any PREDICT is built on the features of EVAL, or of TRAIN, and its errors are
+        warnings, since the job may never use it.
       depth: 'graph' builds every mode in a graph of its own and checks it; 'run' also rehearses
         each mode for a few steps in a scratch folder; 'serve' also exports, and queries the result
         in a fresh process.
@@ -86,7 +87,31 @@ def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
       ...           serving_input_receiver_fn=receiver_fn).errors
       ()
     """
-    job = _job(estimator, train_spec, eval_spec, serving_input_receiver_fn)
+    job = job_of(estimator, train_spec, eval_spec, serving_input_receiver_fn)
+    return check_job(job, depth=depth, suppress=suppress, skip_hooks=skip_hooks, progress=progress,
+                     time_limit=time_limit)
+
+
+def check_job(job: Job, *, depth: str = 'serve', suppress: Optional[Mapping[str, str]] = None,
+              skip_hooks: Sequence[Any] = (), progress: Optional[Callable[[str], None]] = None,
+              time_limit: float = 600.) -> Report:
+    """`preflight` of a `Job`; the arguments are the same.
+
+    Args:
+      job: what `job_of` gives.
+      depth: as there.
+      suppress: as there.
+      skip_hooks: as there.
+      progress: as there.
+      time_limit: as there.
+
+    Returns:
+      A `Report`.
+
+    Raises:
+      ValueError: for an unknown depth.
+      PreflightInterrupted: on Ctrl-C, with the report so far.
+    """
     if depth not in DEPTHS:
         raise ValueError(f'depth must be one of {", ".join(map(repr, DEPTHS))}, got {depth!r}')
     with _random_states_kept(), _old_objects_set_aside():
@@ -152,7 +177,24 @@ def judge_calls(estimator: Any, calls: Mapping[str, int],
     return engine.check(facts, suppress=reasons, stages=('config',), family=_CALLS)
 
 
-def _job(estimator: Any, train_spec: Any, eval_spec: Any, receiver_fn: Any) -> Job:
+def job_of(estimator: Any, train_spec: Any, eval_spec: Any, receiver_fn: Any, *,
+           predicts: bool = False) -> Job:
+    """The arguments of `preflight`, looked through.
+
+    Args:
+      estimator: a `tf.estimator.Estimator`.
+      train_spec: a `tf.estimator.TrainSpec`, or None.
+      eval_spec: a `tf.estimator.EvalSpec`, or None.
+      receiver_fn: a serving_input_receiver_fn, or None.
+      predicts: whether the job calls predict().
+
+    Returns:
+      A `Job`.
+
+    Raises:
+      TypeError: when one is not what it should be.
+      ValueError: for a job with nothing to build.
+    """
     if not internals.is_estimator(estimator):
         raise TypeError(
             f'estimator must be a tf.estimator.Estimator, got {type(estimator).__name__}')
@@ -171,7 +213,7 @@ def _job(estimator: Any, train_spec: Any, eval_spec: Any, receiver_fn: Any) -> J
     if train_spec is None and eval_spec is None and not unique:
         raise ValueError('nothing to build: give train_spec, eval_spec or '
                          'serving_input_receiver_fn')
-    return Job(estimator, train_spec, eval_spec, unique)
+    return Job(estimator, train_spec, eval_spec, unique, predicts)
 
 
 class _Preflight:
@@ -202,7 +244,7 @@ class _Preflight:
         if self._depth == 'serve' and self._job.receiver_fns:
             self._reader = open_reader()
         try:
-            with redirected_writers(scratch.inside, scratch.saved_inside):
+            with redirected_writers(scratch.inside, scratch.saved_inside, scratch.read_inside):
                 self._stages(builder, checkpoint, scratch)
         except KeyboardInterrupt:
             self._notes.append(f'interrupted while {self._doing}; what follows was not reached')
@@ -274,6 +316,8 @@ class _Preflight:
 
     def _finish(self, builder: modes.Builder) -> Report:
         reasons = {**builder.code_suppressions, **self._reasons}
+        if not self._job.uses_predict:
+            self._reports = [_doubted(report) for report in self._reports]
         whole = merge_reports(self._reports, depth=self._depth)
         used = builder.used_suppressions | {name for item in whole.suppressed
                                             for name in (item.finding.slug, item.finding.code)}
@@ -286,6 +330,14 @@ class _Preflight:
         told = engine.check(tool, suppress=self._suppress, stages=('tool',))
         rest = Report(facts=self._facts, notes=tuple(self._notes))
         return merge_reports([*self._reports, told, rest], depth=self._depth)
+
+
+def _doubted(report: Report) -> Report:
+    """The report with the errors of PREDICT as warnings: the job may never use it."""
+    return dataclasses.replace(report, findings=tuple(
+        dataclasses.replace(finding, severity=Severity.WARNING)
+        if finding.where.mode == PREDICT and finding.severity is Severity.ERROR else finding
+        for finding in report.findings))
 
 
 @contextlib.contextmanager

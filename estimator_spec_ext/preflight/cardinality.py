@@ -161,17 +161,47 @@ def _shifted(inner: Cardinality, count: Any) -> Cardinality:
 def _batched(op: Any, inner: Cardinality) -> Cardinality:
     if not isinstance(inner, int):
         return inner
+    size, drop = _batch_arguments(op)
+    if not size or drop is None:
+        return UNKNOWN
+    return inner // size if drop else -(-inner // size)
+
+
+def _batch_arguments(op: Any) -> tuple[Any, Any]:
+    """Batch size and drop_remainder; None for what is not known."""
     names = [argument.name for argument in op.op_def.input_arg]
     if 'batch_size' not in names:
-        return UNKNOWN
+        return None, None
     # Only other_arguments, a list, may stand before it.
     size = _constant(op.inputs[names.index('batch_size') + len(op.inputs) - len(names)]
                      if names.index('batch_size') > 1 else op.inputs[names.index('batch_size')])
-    if not size:
-        return UNKNOWN
-    drop = False
-    if 'drop_remainder' in names:
-        drop = _constant(op.inputs[len(op.inputs) - len(names) + names.index('drop_remainder')])
-        if drop is None:
-            return UNKNOWN
-    return inner // size if drop else -(-inner // size)
+    if 'drop_remainder' not in names:
+        return size, False
+    return size, _constant(op.inputs[len(op.inputs) - len(names) + names.index('drop_remainder')])
+
+
+def ends_evenly(result: Any) -> bool:
+    """Whether all batches of a dataset are known to be of one size, the last one too.
+
+    Args:
+      result: a dataset of the current graph, or anything else.
+
+    Returns:
+      False when it is not known.
+
+    Example:
+      >>> with tf.Graph().as_default():
+      ...     ends_evenly(tf.data.Dataset.range(9).batch(3).prefetch(1))
+      True
+    """
+    if not isinstance(result, tf.data.Dataset):
+        return False
+    op = estimator_internals.dataset_variant(result).op
+    while op.type not in _BATCHES:
+        inputs = [item for item in op.inputs if item.dtype == tf.variant]
+        if len(inputs) != 1 or op.type not in _SAME | {'RepeatDataset', 'TakeDataset'}:
+            return False
+        op = inputs[0].op
+    size, drop = _batch_arguments(op)
+    rows = _of_variant(next(item for item in op.inputs if item.dtype == tf.variant), 0)
+    return bool(drop) or bool(size) and isinstance(rows, int) and rows % size == 0

@@ -116,8 +116,8 @@ def _check_builder(arguments: argparse.Namespace, options: dict[str, Any],
                           '(estimator, train_spec, eval_spec)')
     estimator, train_spec, eval_spec, receiver_fn = [*made, None, None, None][:4]
     try:
-        return script.check_quietly(estimator, train_spec, eval_spec, progress=say,
-                                    serving_input_receiver_fn=receiver_fn, **options)
+        job = api.job_of(estimator, train_spec, eval_spec, receiver_fn)
+        return script.check_quietly(job, progress=say, **options)
     except (TypeError, ValueError) as error:
         raise usage_error(f'{arguments.builder}: {error}') from error
 

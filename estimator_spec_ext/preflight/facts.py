@@ -110,6 +110,7 @@ class ModeFacts(Placed):
       report: what the rules of the spec and of the graph found.
       crash: the exception that ended the building; None when all went well.
       cardinality: batches of the input: a number, 'infinite' or 'unknown'; None without input.
+      ends_evenly: whether the last batch of the input is known to be as large as the others.
       saved: what TRAIN writes into a checkpoint; None when it cannot be told.
       restored: what the mode restores from a checkpoint; None when it cannot be told.
       features: dtype and shape of each feature by name, as text; {} for a bare tensor.
@@ -125,6 +126,7 @@ class ModeFacts(Placed):
       metrics: names of the results of EVAL.
       fills_itself: whether the scaffold has an init_fn, which may load variables from elsewhere.
       divided_loss: the op that divides the loss by the number of replicas, beside the optimizer.
+      used: whether anything says that the job uses this mode.
       refused: whether a rule across modes has an error for this mode.
       opaque_hooks: whether hooks run that are not TensorFlow's own.
       untrained: trainable variables, by name, that a step of TRAIN neither reads nor updates, with
@@ -141,6 +143,7 @@ class ModeFacts(Placed):
         self.report = Report(depth='graph')
         self.crash: Optional[Crash] = None
         self.cardinality: Any = None
+        self.ends_evenly = False
         self.saved: Optional[checkpoints.Entries] = None
         self.restored: Optional[checkpoints.Entries] = None
         self.features: dict[str, str] = {}
@@ -157,6 +160,7 @@ class ModeFacts(Placed):
         self.metrics: tuple[str, ...] = ()
         self.fills_itself = False
         self.divided_loss: Any = None
+        self.used = True
         self.refused = False
         self.untrained: Optional[dict[str, Any]] = None
         self.read: frozenset[str] = frozenset()
@@ -213,12 +217,19 @@ class Job:
       train_spec: the `tf.estimator.TrainSpec`, or None.
       eval_spec: the `tf.estimator.EvalSpec`, or None.
       receiver_fns: the serving receivers: the one that was given, then those of the exporters.
+      predicts: whether the job is known to call predict().
     """
 
     estimator: Any
     train_spec: Any = None
     eval_spec: Any = None
     receiver_fns: tuple[Any, ...] = ()
+    predicts: bool = False
+
+    @property
+    def uses_predict(self) -> bool:
+        """Whether anything says that PREDICT is ever built."""
+        return self.predicts or bool(self.receiver_fns)
 
     @property
     def config(self) -> Any:

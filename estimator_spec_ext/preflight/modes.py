@@ -105,7 +105,9 @@ class Builder:
             self._job.estimator, receiver_fn, tap))
 
     def _predict(self) -> ModeFacts:
-        return self._build(ModeFacts(PREDICT, 'input'), (), lambda tap: internals.build_predict(
+        facts = ModeFacts(PREDICT, 'input')
+        facts.used = self._job.uses_predict
+        return self._build(facts, (), lambda tap: internals.build_predict(
             self._job.estimator, self._predict_input_fn(), tap))
 
     def _predict_input_fn(self) -> Callable[[], Any]:
@@ -212,6 +214,7 @@ class Builder:
         """What the rules across modes will ask, while the graph is the default one."""
         if tap.inputs is not None:
             facts.cardinality = cardinality.of_input(tap.inputs)
+            facts.ends_evenly = cardinality.ends_evenly(tap.inputs)
         facts.features = feature_texts(tap.features)
         facts.restored = checkpoints.entries(tap.scaffold)
         facts.fills_itself = getattr(tap.scaffold, 'init_fn', None) is not None

@@ -220,8 +220,9 @@ class Rehearsal:
         steps = STEPS if spec.steps is None else min(STEPS, spec.steps)
         own = batches.own(self._job.estimator, spec.input_fn, EVAL)
         with self._watched(EVAL, build) as (result, estimator, _):
-            # An endless input need not give batches of other sizes, ever.
-            if build.cardinality != 'infinite' and (
+            # Such an input never gives batches of another size.
+            one_size = build.cardinality == 'infinite' or build.ends_evenly
+            if not one_size and (
                     internals.eval_strategy(self._job.estimator) is None):
                 self.rows = self._cut(own, labelled=True)
             rows = self.rows

@@ -67,6 +67,10 @@ class Scratch:
             self.saved.append(folder)
         return other
 
+    def read_inside(self, folder: str) -> Optional[str]:
+        """Where checkpoints that were saved to a folder outside are; None if none were."""
+        return self.inside(folder) if folder in self.saved else None
+
     @property
     def notes(self) -> list[str]:
         """What would have been written outside, for the report."""

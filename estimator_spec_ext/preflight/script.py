@@ -14,6 +14,7 @@ from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.compat.interception import FUNCTION, METHODS, Interception
 from estimator_spec_ext.diagnostics import Report, merge_reports
 from estimator_spec_ext.preflight import api
+from estimator_spec_ext.preflight.facts import Job
 
 # A loop that waits for the step to move would never end: nothing is trained.
 _MOST_CALLS = 50
@@ -30,13 +31,21 @@ class Results(dict[str, Any]):
         return float('nan')
 
 
-def check_quietly(*arguments: Any, **options: Any) -> Report:
-    """`preflight` without what TensorFlow logs of its own work: it would hide the progress."""
+def check_quietly(job: Job, **options: Any) -> Report:
+    """Checks a job without what TensorFlow logs of its own work: it would hide the progress.
+
+    Args:
+      job: the job.
+      **options: those of `preflight`.
+
+    Returns:
+      A `Report`.
+    """
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel(max(level, logging.ERROR))
     try:
-        return api.preflight(*arguments, **options)
+        return api.check_job(job, **options)
     finally:
         logger.setLevel(level)
 
@@ -127,11 +136,12 @@ class Script:
         self._check(estimator, train_spec, eval_spec)
         return Results(global_step=getattr(train_spec, 'max_steps', None) or 0), []
 
-    def _check(self, estimator: Any, train_spec: Any, eval_spec: Any, **more: Any) -> None:
+    def _check(self, estimator: Any, train_spec: Any, eval_spec: Any) -> None:
         self._jobs += 1
         with self._interception.suspended():
-            self._reports.append(check_quietly(estimator, train_spec, eval_spec,
-                                               progress=self._say, **self._options, **more))
+            self._reports.append(check_quietly(
+                api.job_of(estimator, train_spec, eval_spec, None), progress=self._say,
+                **self._options))
 
     def _method(self, name: str) -> Callable[..., Any]:
         def caught(estimator: Any, *args: Any, **kwargs: Any) -> Any:
@@ -172,9 +182,9 @@ class Script:
         if pieces.train is None and pieces.evaluate is None and pieces.receiver_fn is None:
             return
         self._jobs += 1
-        self._reports.append(check_quietly(
-            pieces.estimator, pieces.train, pieces.evaluate, progress=self._say,
-            serving_input_receiver_fn=pieces.receiver_fn, **self._options))
+        job = api.job_of(pieces.estimator, pieces.train, pieces.evaluate, pieces.receiver_fn,
+                         predicts=bool(pieces.calls['predict']))
+        self._reports.append(check_quietly(job, progress=self._say, **self._options))
         self._reports.append(api.judge_calls(pieces.estimator, pieces.calls,
                                              self._options.get('suppress')))
 

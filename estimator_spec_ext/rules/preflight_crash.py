@@ -38,7 +38,7 @@ class CrashRule(Rule):
     @staticmethod
     def doubted(build: Any) -> Any:
         """The severity of a crash in PREDICT when nothing says that the job ever predicts."""
-        in_predict = build.mode == 'infer' and build.source == 'input'
+        in_predict = build.mode == 'infer' and not build.used
         return Severity.WARNING if in_predict else None
 
 

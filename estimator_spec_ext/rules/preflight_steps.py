@@ -243,7 +243,12 @@ def _baked(prediction: Any) -> Any:
 
 
 def bad_in_eval() -> Any:
-    """EVAL, whose data end."""
+    """EVAL, whose data end with a smaller batch."""
+    return _evaluating(lambda: jobs.input_fn().unbatch().take(6).batch(4), steps=1)
+
+
+def good_even() -> Any:
+    """Eight rows in batches of four."""
     return _evaluating(jobs.input_fn)
 
 
@@ -252,21 +257,21 @@ def good_endless() -> Any:
     return _evaluating(jobs.endless_input_fn)
 
 
-def _evaluating(input_fn: Any) -> Any:
+def _evaluating(input_fn: Any, steps: int = 2) -> Any:
     def model_fn(features: Any, labels: Any, mode: str) -> Any:
         prediction = jobs.linear(features)
         if mode == 'eval':
             prediction = _baked(prediction)['p']
         return jobs.spec(mode, prediction, labels)
 
-    return run_job(model_fn, evaluate=input_fn, eval_options={'steps': 2})
+    return run_job(model_fn, evaluate=input_fn, eval_options={'steps': steps})
 
 
 class BatchSizeBakedIn(Rule):
     """A mode works for the batch size of the job's input alone.
 
-    What it finds: PREDICT, or EVAL on data that end, that fails on a batch of one or of three rows
-    cut from the job's own input, and works on the input as it is.
+    What it finds: PREDICT, or EVAL on data that may end with a smaller batch, that fails on a batch
+    of one or of three rows cut from the job's own input, and works on its first batches.
 
     Why it matters: clients send any number of rows, and the last batch of a finite dataset is
     smaller.
@@ -286,7 +291,7 @@ class BatchSizeBakedIn(Rule):
     stage = 'run'
     mistakes = ('X8',)
     more_bad = (bad_in_eval,)
-    more_good = (good_endless,)
+    more_good = (good_endless, good_even)
 
     def check(self, facts: Any) -> Iterator[Finding]:
         for rehearsed in facts.get('eval', 'infer'):
