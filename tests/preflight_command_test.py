@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_estimator.python.estimator import estimator_lib
 
+import estimator_spec_ext as ese
 from estimator_spec_ext import cli
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -184,21 +185,25 @@ def test_run_a_script_as_it_is(tmp_path, call):
 def test_run_catches_a_function_that_was_imported_by_name(tmp_path, call):
     write(tmp_path, 'train.py', JOB, '''
         from absl import app
+        import estimator_spec_ext as ese
         from tensorflow.compat.v1.estimator import train_and_evaluate
         from tensorflow_estimator.python.estimator import estimator_lib
 
         def main(arguments):
             train_and_evaluate(*parts())
             estimator_lib.train_and_evaluate(*parts())
+            ese.train_and_evaluate(*parts(), depth='serve')
+            assert not ese.preflight(*parts(), depth='run').findings
 
         app.run(main)
     ''')
-    stock = estimator_lib.train_and_evaluate
+    stock, strict = estimator_lib.train_and_evaluate, ese.train_and_evaluate
     done = call('run', '--depth', 'graph', 'train.py')
     assert (done.returncode, done.stdout) == (0, 'estimator_spec_ext: no findings\n'), done.stderr
-    assert done.stderr.count('building TRAIN') == 2
+    assert done.stderr.count('building TRAIN') == 3
     assert not (tmp_path / 'model').exists()
     assert tf.estimator.train_and_evaluate is stock is estimator_lib.train_and_evaluate
+    assert ese.train_and_evaluate is strict is not stock
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='signals')

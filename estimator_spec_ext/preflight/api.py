@@ -12,7 +12,7 @@ import numpy as np
 
 from estimator_spec_ext import engine, registry
 from estimator_spec_ext.agreement.hook import automatic_hooks
-from estimator_spec_ext.compat import checkpoints, export_internals
+from estimator_spec_ext.compat import checkpoints, export_internals, interception
 from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.compat.rehearsal_internals import redirected_writers
@@ -114,7 +114,7 @@ def check_job(job: Job, *, depth: str = 'serve', suppress: Optional[Mapping[str,
     """
     if depth not in DEPTHS:
         raise ValueError(f'depth must be one of {", ".join(map(repr, DEPTHS))}, got {depth!r}')
-    with _random_states_kept(), _old_objects_set_aside():
+    with _random_states_kept(), _old_objects_set_aside(), interception.suspended():
         return _Preflight(job, depth, suppress, tuple(skip_hooks), progress, time_limit).run()
 
 

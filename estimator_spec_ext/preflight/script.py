@@ -11,6 +11,7 @@ import sys
 from typing import Any, Callable, Iterator, Optional, Sequence
 
 from estimator_spec_ext.compat import estimator as tf_estimator
+from estimator_spec_ext.compat import tf
 from estimator_spec_ext.compat.interception import FUNCTION, METHODS, Interception
 from estimator_spec_ext.diagnostics import Report, merge_reports
 from estimator_spec_ext.preflight import api
@@ -84,7 +85,7 @@ class Script:
         handlers: dict[str, Callable[..., Any]] = {
             name: self._method(name) for name in METHODS}
         handlers[FUNCTION] = self._train_and_evaluate
-        self._interception = Interception(handlers)
+        self._interception = Interception(handlers, (api.train_and_evaluate,))
 
     def run(self) -> Report:
         """Runs the script up to its end, and gives what was found in all its jobs.
@@ -132,16 +133,16 @@ class Script:
             notes.append('the script started no tf.estimator job')
         return notes
 
-    def _train_and_evaluate(self, estimator: Any, train_spec: Any, eval_spec: Any) -> Any:
+    def _train_and_evaluate(self, estimator: Any, train_spec: Any, eval_spec: Any,
+                            **unused: Any) -> Any:
         self._check(estimator, train_spec, eval_spec)
         return Results(global_step=getattr(train_spec, 'max_steps', None) or 0), []
 
     def _check(self, estimator: Any, train_spec: Any, eval_spec: Any) -> None:
         self._jobs += 1
-        with self._interception.suspended():
-            self._reports.append(check_quietly(
-                api.job_of(estimator, train_spec, eval_spec, None), progress=self._say,
-                **self._options))
+        self._reports.append(check_quietly(
+            api.job_of(estimator, train_spec, eval_spec, None), progress=self._say,
+            **self._options))
 
     def _method(self, name: str) -> Callable[..., Any]:
         def caught(estimator: Any, *args: Any, **kwargs: Any) -> Any:
