@@ -39,7 +39,7 @@ class Interception:
             self._replace(namespace, FUNCTION, handler)
         # Modules import the function by name, TensorFlow's own among them.
         for module in list(sys.modules.values()):
-            names = getattr(module, '__dict__', None)
+            names: Any = getattr(module, '__dict__', None)
             for name, value in list(names.items() if type(names) is dict else ()):
                 if value is stock or any(value is item for item in self._like):
                     self._kept.append((module, name, value))
@@ -57,7 +57,7 @@ class Interception:
             owner, name, value = self._kept.pop()
             setattr(owner, name, value)
         for module in list(sys.modules.values()):
-            names = getattr(module, '__dict__', None)
+            names: Any = getattr(module, '__dict__', None)
             for name, value in list(names.items() if type(names) is dict else ()):
                 if value is handler:
                     names[name] = _training.train_and_evaluate

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import logging
 import os
 import runpy
 import sys
 from typing import Any, Callable, Iterator, Optional, Sequence
 
 from estimator_spec_ext.compat import estimator as tf_estimator
-from estimator_spec_ext.compat import tf
+from estimator_spec_ext.compat import v1
 from estimator_spec_ext.compat.interception import FUNCTION, METHODS, Interception
 from estimator_spec_ext.diagnostics import Report, merge_reports
 from estimator_spec_ext.preflight import api
@@ -42,13 +41,13 @@ def check_quietly(job: Job, **options: Any) -> Report:
     Returns:
       A `Report`.
     """
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(max(level, logging.ERROR))
+    log = v1.logging
+    level = log.get_verbosity()
+    log.set_verbosity(max(level, log.ERROR))
     try:
         return api.check_job(job, **options)
     finally:
-        logger.setLevel(level)
+        log.set_verbosity(level)
 
 
 class _Pieces:
