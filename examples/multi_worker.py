@@ -217,12 +217,11 @@ def launch(workers, strategy, seconds):
     with tempfile.TemporaryDirectory(prefix='digits_') as folder:
         os.environ.update(STRATEGY=strategy, MODEL_DIR=os.path.join(folder, 'model'))
         cluster = make_cluster(workers, strategy)
-        if hasattr(ese, 'preflight_roles'):
-            report = ese.preflight_roles(build, {'cluster': cluster,
-                                                 'task': {'type': 'chief', 'index': 0}})
-            print(f'Preflight of all roles: {report}')
-            if not report.ok:
-                return 1
+        report = ese.preflight_roles(build, {'cluster': cluster,
+                                             'task': {'type': 'chief', 'index': 0}})
+        print(f'Preflight of all roles: {report}')
+        if not report.ok:
+            return 1
         print(f'Training with {strategy}:')
         with started(cluster, folder) as processes:
             failed = wait(processes, seconds)
