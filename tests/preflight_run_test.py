@@ -333,6 +333,8 @@ def test_the_time_limit_leaves_a_report():
 def test_ctrl_c_leaves_nothing_and_tells_what_was_found(tmp_path):
     program = textwrap.dedent('''
         import os, signal, sys, threading
+        # A shell lets what it starts in the background ignore the signal.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         import estimator_spec_ext as ese
         from estimator_spec_ext.preflight.api import PreflightInterrupted
         from estimator_spec_ext.rules import jobs, preflight_outside
