@@ -90,7 +90,7 @@ class _Slow(tf.estimator.SessionRunHook):
     def _rest(self, method):
         if method not in self._done:
             self._done.add(method)
-            time.sleep(.8)
+            time.sleep(1.2)
 
     def begin(self):
         self._rest('begin')
@@ -107,7 +107,8 @@ class _Slow(tf.estimator.SessionRunHook):
 
 @pytest.mark.parametrize('first', [True, False])
 def test_time_in_other_hooks_does_not_count(caplog, first):
-    watchdog = ese.StallWatchdogHook(.6, start_limit_secs=.6)
+    # Shorter than the hooks together take, longer than a step on a busy machine.
+    watchdog = ese.StallWatchdogHook(1., start_limit_secs=3.)
     _run([watchdog, _Slow()] if first else [_Slow(), watchdog], [0, 0])
     assert not [record for record in caplog.records if record.name == 'absl']
 

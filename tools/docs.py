@@ -242,6 +242,7 @@ def _page() -> Iterator[_Page]:
     from estimator_spec_ext import registry
     folder, path, modules = os.getcwd(), list(sys.path), set(sys.modules)
     environ = dict(os.environ)
+    os.environ.pop('PYTEST_ADDOPTS', None)  # the caller's options would change what pages print
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter('ignore')
