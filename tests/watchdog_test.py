@@ -75,7 +75,7 @@ def test_a_step_that_stalls(caplog, monkeypatch):
 
 
 def test_the_first_step_has_a_limit_of_its_own(caplog):
-    _run([ese.StallWatchdogHook(.2, start_limit_secs=5)], [.8, 0])
+    _run([ese.StallWatchdogHook(.7, start_limit_secs=5)], [.8, 0])
     assert 'step' not in caplog.text
     _run([ese.StallWatchdogHook(5, start_limit_secs=.3)], [.8, 0])
     assert 'has not ended its first step in 0.3 s' in caplog.text
