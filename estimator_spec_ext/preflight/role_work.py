@@ -195,7 +195,7 @@ def _judge_exports(graph: role_graph.RoleGraph, made: role_internals.RoleBuild, 
     result = Result(graph, exporters=tuple(exporter.name for exporter in exporters),
                     has_eval_spec=spec is not None)
     if graph.evaluates:
-        # A strategy of several tasks is copied with each look at the RunConfig, which fails eagerly.
+        # A strategy of several tasks is copied with each look at the RunConfig: not eagerly.
         with role_internals.environment(dict(task.config) or None), tf.Graph().as_default():
             report = _with_role(_exports(made, suppress), task.role)
         return dataclasses.replace(result, job=report)
