@@ -39,6 +39,8 @@ _FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE 
 _OUTPUT = re.compile(r'\n\n?<!-- begin:output -->\n(.*?)<!-- end:output -->', re.DOTALL)
 # They need the network, or take long: `make test-dist` types them.
 _ELSEWHERE = ('.', 'cd', 'git', 'kubectl', 'make', 'pip', 'pre-commit', 'python3', 'tensorboard')
+# With these pytest prints otherwise, CI for one without shortening: a reader has none of them.
+_PYTEST_READS = ('PYTEST_ADDOPTS', 'CI', 'BUILD_NUMBER', 'COLUMNS', 'FORCE_COLOR', 'PY_COLORS')
 # They differ from run to run.
 _PASSING = re.compile(r' in \d+\.\d+s')
 
@@ -242,7 +244,8 @@ def _page() -> Iterator[_Page]:
     from estimator_spec_ext import registry
     folder, path, modules = os.getcwd(), list(sys.path), set(sys.modules)
     environ = dict(os.environ)
-    os.environ.pop('PYTEST_ADDOPTS', None)  # the caller's options would change what pages print
+    for name in _PYTEST_READS:
+        os.environ.pop(name, None)
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter('ignore')
