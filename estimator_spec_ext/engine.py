@@ -12,7 +12,7 @@ from typing import Any, Iterator, Mapping, Optional, Union
 
 from absl import logging
 
-from estimator_spec_ext import describe, plugins, registry
+from estimator_spec_ext import describe, registry
 from estimator_spec_ext.compat import do_not_convert, tf
 from estimator_spec_ext.diagnostics import (
     Finding,
@@ -58,11 +58,10 @@ def check(facts: Any, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_ST
     with paused_gc():
         for stage in stages:
             if stage == 'tool':
-                facts.plugin_faults = [*facts.plugin_faults,
-                                       *plugins.load(registry.RULES).faults]
+                facts.plugin_faults = [*facts.plugin_faults, *registry.plugin_faults()]
                 if strict_unused:
                     facts.unused_suppressions = run.unused()
-            for rule in registry.rules_of_stage(stage):
+            for rule in run.chosen(stage):
                 if stage == 'tool' or rule.code.startswith(family):
                     run.rule(rule)
     report = run.report('graph' if 'graph' in stages else 'spec')
@@ -87,13 +86,20 @@ class _Run:
         self._ran: list[str] = []
         self._skipped: list[Skipped] = []
 
+    def chosen(self, stage: str) -> tuple[Rule, ...]:
+        """The rules of a stage that are for this mode; notes which are not."""
+        chosen, others = registry.rules_for(stage, self._facts.mode_text)
+        self._skipped += others
+        return chosen
+
     def rule(self, rule: Rule) -> None:
         """Runs one rule, or notes why not."""
         facts = self._facts
-        reason = self._reason_to_skip(rule)
-        if reason:
-            self._skipped.append(_skipped(rule.slug, reason, facts.mode_text))
-            return
+        if rule.stage == 'graph':
+            reason = self._reason_to_skip(rule)
+            if reason:
+                self._skipped.append(_skipped(rule.slug, reason, facts.mode_text))
+                return
         self._ran.append(rule.slug)
         try:
             found = list(rule.check(facts))
@@ -107,19 +113,10 @@ class _Run:
 
     def _reason_to_skip(self, rule: Rule) -> str:
         facts = self._facts
-        mode = facts.mode_text
-        known_mode = mode in ('train', 'eval', 'infer')
-        if rule.stage not in ('stock', 'tool') and known_mode and mode not in rule.modes:
-            return 'not for this mode'
-        if rule.stage == 'graph':
-            if not known_mode:
-                return 'not for this mode'
-            if facts.graph is None:
-                return 'no graph: the spec is built eagerly'
-            broken = facts.broken.intersection(rule.needs)
-            if broken:
-                return f'needs {", ".join(sorted(broken))}'
-        return ''
+        if facts.graph is None:
+            return 'no graph: the spec is built eagerly'
+        broken = facts.broken and facts.broken.intersection(rule.needs)
+        return f'needs {", ".join(sorted(broken))}' if broken else ''
 
     def _take(self, rule: Rule, finding: Finding) -> None:
         name = rule.slug if rule.slug in self._reasons else rule.code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import AbstractSet, Any, Mapping, Optional
+from typing import AbstractSet, Any, Callable, Mapping, Optional
 
 from estimator_spec_ext import hooks as hooks_lib
 from estimator_spec_ext.compat import distribution, estimator, frames, graphs, stock, tf, v1
@@ -100,6 +100,9 @@ class SpecFacts:
       unused_suppressions: filled by the engine before the 'tool' stage.
       suppression_faults: (name, what is wrong with it), filled by the engine.
       plugin_faults: `plugins.PluginFault`s, filled by the engine before the 'tool' stage.
+      constructor: makes stock's spec of the fields; None when that would change the graph, or when
+        no spec is wanted.
+      made: what `constructor` gave when a rule asked whether stock refuses anything, else None.
     """
 
     def __init__(self, mode: Any, fields: Mapping[str, Any], *, graph: Optional[tf.Graph] = None,
@@ -119,6 +122,8 @@ class SpecFacts:
         self.unused_suppressions: list[str] = []
         self.suppression_faults: list[tuple[str, str]] = []
         self.plugin_faults: list[Any] = []
+        self.constructor: Optional[Callable[[], Any]] = None
+        self.made: Any = None
         # The line that builds the spec, unless the caller knows a better one.
         self._call_site = frames.call_site() if site is None else site
 
@@ -204,6 +209,12 @@ class SpecFacts:
     @functools.cached_property
     def stock_refusals(self) -> dict[str, Exception]:
         """What stock's validators refuse, by field."""
+        if self.constructor is not None:
+            try:
+                self.made = self.constructor()
+                return {}
+            except Exception:  # noqa: BLE001 - stock stops here at the first of what it refuses
+                pass
         return stock.verdicts(self.mode, self.fields)
 
     # Hooks.

@@ -6,7 +6,6 @@ variables, function bodies) is worked out when a rule first asks, and kept.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 from typing import AbstractSet, Any, Iterable, Iterator, Optional
@@ -48,6 +47,8 @@ PASSING_TYPES = frozenset({
     'Identity', 'RefIdentity', 'Enter', 'RefEnter', 'Exit', 'RefExit', 'Switch', 'RefSwitch',
     'NextIteration', 'RefNextIteration', 'Merge', 'RefMerge', 'IdentityN', 'While',
     'StatelessWhile'})
+_RESTORES = frozenset({'RestoreV2', 'Restore', 'RestoreSlice'})
+_LARGE = 1 << 20  # bytes
 _COLLECTIONS = (
     v1.GraphKeys.GLOBAL_VARIABLES, v1.GraphKeys.LOCAL_VARIABLES,
     v1.GraphKeys.TRAINABLE_VARIABLES, v1.GraphKeys.METRIC_VARIABLES,
@@ -131,14 +132,19 @@ class GraphIndex:
         self.graph = graph
         self._links = Links(graph)
         self._cones: dict[tuple[bool, frozenset[Any], frozenset[Any]], Cone] = {}
-        by_type: dict[str, list[Any]] = collections.defaultdict(list)
+        self._by_type = by_type = {}  # type: dict[str, list[Any]]
         for op in self._links.ops:
-            by_type[op.type].append(op)
-        self._by_type = dict(by_type)
+            op_type = op.type
+            if op_type in by_type:
+                by_type[op_type].append(op)
+            else:
+                by_type[op_type] = [op]
 
     def of_types(self, types: Iterable[str]) -> list[Any]:
         """All ops of the given types, in order of type and creation."""
-        return [op for op_type in sorted(types) for op in self._by_type.get(op_type, ())]
+        by_type = self._by_type
+        found = [op_type for op_type in types if op_type in by_type]
+        return [op for op_type in sorted(found) for op in by_type[op_type]]
 
     @property
     def types(self) -> Iterable[str]:
@@ -216,13 +222,21 @@ class GraphIndex:
                         yield Occurrence(op, name, op_type)
 
     @functools.cached_property
+    def _sifted(self) -> tuple[dict[Any, int], list[Any]]:
+        return graphs.sift(self._by_type.get('Const', ()), _LARGE, 'write_summary')
+
+    @property
     def large_constants(self) -> dict[Any, int]:
         """The constants of at least 1 MiB, each with its bytes in a serialized graph.
 
         One of a repeated value is stored as that value alone.
         """
-        sizes = {op: graphs.node_size(op) for op in self._by_type.get('Const', ())}
-        return {op: size for op, size in sizes.items() if size >= 1 << 20}
+        return self._sifted[0]
+
+    @property
+    def unwritten_summaries(self) -> list[Any]:
+        """The constants that tf.summary of TensorFlow 2 may have made in the place of a write."""
+        return self._sifted[1]
 
     # Variables and who writes them.
 
@@ -341,8 +355,9 @@ class GraphIndex:
 
     def updates(self, info: VariableInfo) -> tuple[Any, ...]:
         """The ops that write the variable, without its initialiser and a Saver's restoring."""
-        return tuple(op for handle in info.handles for op in self.writes.get(handle, ())
-                     if op not in self.initializers and not self._restores(op))
+        first_values, reads_files = self.initializers, not _RESTORES.isdisjoint(self._by_type)
+        return tuple([op for handle in info.handles for op in self.writes.get(handle, ())
+                      if op not in first_values and not (reads_files and self._restores(op))])
 
     @staticmethod
     def _restores(op: Any) -> bool:
@@ -351,7 +366,7 @@ class GraphIndex:
             return False
         source = op.inputs[1].op
         for _ in range(4):
-            if source.type in ('RestoreV2', 'Restore', 'RestoreSlice'):
+            if source.type in _RESTORES:
                 return True
             if source.type not in ('Identity', 'Reshape', 'Cast') or not source.inputs:
                 return False

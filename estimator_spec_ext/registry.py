@@ -8,7 +8,8 @@ import functools
 from typing import Iterator, Optional
 
 from estimator_spec_ext import plugins
-from estimator_spec_ext.rule import Rule
+from estimator_spec_ext.diagnostics import Skipped
+from estimator_spec_ext.rule import ALL_MODES, Rule
 from estimator_spec_ext.rules import (
     batch_major,
     batch_norm,
@@ -211,18 +212,42 @@ def reload() -> None:
 
 
 def _forget() -> None:
-    _sorted_rules.cache_clear()
-    _by_name.cache_clear()
+    for cached in (_sorted_rules, _by_name, rules_for, rules_of_stage, plugin_faults):
+        cached.cache_clear()
 
 
+# Keyed by short names, never by the rules: to hash them all costs more than a rule takes.
+
+@functools.cache
 def rules_of_stage(stage: str) -> tuple[Rule, ...]:
     """The rules of one stage, in the order of their codes."""
-    return _of_stage(rules(), stage)
+    return tuple(rule for rule in rules() if rule.stage == stage)
 
 
-@functools.lru_cache(maxsize=32)
-def _of_stage(everything: tuple[Rule, ...], stage: str) -> tuple[Rule, ...]:
-    return tuple(rule for rule in everything if rule.stage == stage)
+@functools.lru_cache(maxsize=64)
+def rules_for(stage: str, mode: Optional[str]) -> tuple[tuple[Rule, ...], tuple[Skipped, ...]]:
+    """The rules of one stage that run in a mode, and a note on each of the others.
+
+    Args:
+      stage: the stage.
+      mode: a `tf.estimator.ModeKeys` value; with any other, and with None, nothing is known of the
+        graph, and all rules run that do not read it.
+
+    Returns:
+      Both, in the order of their codes.
+    """
+    everything = rules_of_stage(stage)
+    if stage in ('stock', 'tool') or (mode not in ALL_MODES and stage != 'graph'):
+        return everything, ()
+    chosen = tuple(rule for rule in everything if mode in rule.modes)
+    return chosen, tuple(Skipped(rule.slug, 'not for this mode', mode)
+                         for rule in everything if mode not in rule.modes)
+
+
+@functools.cache
+def plugin_faults() -> tuple[plugins.PluginFault, ...]:
+    """What is wrong with the rules of other packages that were left out."""
+    return plugins.load(RULES).faults
 
 
 @functools.cache

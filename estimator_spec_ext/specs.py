@@ -6,7 +6,14 @@ import copy
 from typing import Any, Callable, Iterable, Mapping, Optional, TypeVar
 
 from estimator_spec_ext import describe, engine, export, facts, registry
-from estimator_spec_ext.compat import EstimatorSpec, distribution, do_not_convert, graphs, tf
+from estimator_spec_ext.compat import (
+    EstimatorSpec,
+    distribution,
+    do_not_convert,
+    graphs,
+    stock,
+    tf,
+)
 from estimator_spec_ext.diagnostics import Report
 
 _Spec = TypeVar('_Spec')
@@ -97,10 +104,20 @@ def _build(cls: Any, mode: Any, fields: dict[str, Any], suppress: Optional[Mappi
         fields['export_outputs'] = complete_export_outputs(
             fields['export_outputs'], fields['predictions'])
     spec_facts = make_facts(mode, fields, context=facts.completed(context))
+
+    def make() -> Any:
+        # Stock writes into the dicts that it gets, and the rules read ours.
+        return super(StrictEstimatorSpec, cls).__new__(cls, mode, **{
+            **fields, 'eval_metric_ops': own(fields['eval_metric_ops']),
+            'export_outputs': own(fields['export_outputs'])})
+
+    if stock.adds_no_op(fields):
+        spec_facts.constructor = make
     refuse_or_log(spec_facts, suppress=suppress)
+    if spec_facts.made is not None:
+        return spec_facts.made
     fields['loss'] = guarded_loss(fields['loss'], spec_facts.mode_text)
-    return construct(spec_facts, lambda: super(StrictEstimatorSpec, cls).__new__(
-        cls, mode, **fields))
+    return construct(spec_facts, make)
 
 
 def refuse_or_log(spec_facts: facts.SpecFacts, *, suppress: Optional[Mapping[str, str]],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Optional
+from typing import Any, Iterable, Iterator, Optional
 
 import tensorflow as tf
 from tensorflow.python.framework import function as _function
@@ -59,9 +59,27 @@ def is_ref_dtype(dtype: tf.DType) -> bool:
     return dtype.as_datatype_enum > _REF_DTYPE_OFFSET
 
 
-def node_size(op: Any) -> int:
-    """The bytes that an op takes in a serialized graph, those of its constant included."""
-    return len(op._node_def)
+def sift(ops: Iterable[Any], least: int, part: str) -> tuple[dict[Any, int], list[Any]]:
+    """Finds the large ones among many ops, and those of a certain name, reading each once.
+
+    Args:
+      ops: the ops.
+      least: how many bytes in a serialized graph make an op large.
+      part: what the names of the others hold.
+
+    Returns:
+      The large ones with their bytes, those of a constant included; and the small ones that may
+      hold `part` in their name.
+    """
+    large, named = {}, []
+    mark = part.encode()
+    for op in ops:
+        node = op._node_def
+        if len(node) >= least:
+            large[op] = len(node)
+        elif mark in node:
+            named.append(op)
+    return large, named
 
 
 def graph_chain(graph: tf.Graph) -> Iterator[tf.Graph]:

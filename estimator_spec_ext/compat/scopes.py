@@ -82,8 +82,3 @@ def conditions(op: Any) -> list[tuple[Any, bool]]:
             found.append((context.pred, bool(context.branch)))
         context = context.outer_context
     return found
-
-
-def has_name_like(graph: Any, part: str) -> bool:
-    """Whether a name in the graph, of an op or of a scope, holds `part` (in lower case)."""
-    return part in '\n'.join(graph._names_in_use)

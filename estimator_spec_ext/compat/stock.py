@@ -55,6 +55,21 @@ def verdicts(mode: Any, fields: Mapping[str, Any]) -> dict[str, Exception]:
     return refused
 
 
+def adds_no_op(fields: Mapping[str, Any]) -> bool:
+    """Whether stock's constructor leaves the graph as it is, whatever it says of the fields.
+
+    It reshapes a loss of another rank than 0, makes the results of Keras metrics, and asks objects
+    whether they are true.
+    """
+    loss, metrics = fields.get('loss'), fields.get('eval_metric_ops')
+    return ((loss is None or (graphs.is_tensor(loss) and loss.shape.rank == 0))
+            and (metrics is None or (type(metrics) is dict
+                                     and all(type(value) is tuple for value in metrics.values())))
+            and all(type(fields.get(name)) in (type(None), list, tuple) for name in HOOK_FIELDS)
+            and (fields.get('scaffold') is None
+                 or issubclass(type(fields['scaffold']), tf.compat.v1.train.Scaffold)))
+
+
 def _judge_hooks(hooks: Any) -> None:
     if graphs.is_tensor(hooks) or graphs.is_variable(hooks):
         # Stock asks whether it is true, and a variable answers by adding an op.

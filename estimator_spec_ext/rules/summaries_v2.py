@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Iterator
 
-from estimator_spec_ext.compat import scopes, tf, v1
+from estimator_spec_ext.compat import tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.rule import EVAL, TRAIN, Rule
@@ -49,9 +49,7 @@ class SummaryWithoutEffect(Rule):
             idle = [op for op in writes if op not in facts.run_ops]
             if idle:
                 yield self._finding(facts, idle, 'is run by nobody', softer)
-        if not scopes.has_name_like(facts.graph, 'write_summary'):
-            return
-        silent = [op for op in index.of_types(['Const'])
+        silent = [op for op in index.unwritten_summaries
                   if _NO_WRITER.match(op.name) and op.outputs[0].dtype == tf.bool
                   and not any(parent.type in _WRITES for parent in op.control_inputs)]
         if silent:
