@@ -26,6 +26,10 @@ ask() {
     if ! command -v "$1" >/dev/null 2>&1; then
         answer='is not there'
     elif ! answer=$("$1" -c "$probe" 2>/dev/null) || [ -z "$answer" ]; then
+        # A shim of pyenv's does not run where its version is installed and not chosen.
+        for real in "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/${1#python}".*/bin/python; do
+            [ -x "$real" ] && answer=$("$real" -c "$probe" 2>/dev/null) && return
+        done
         answer='does not run'
     fi
 }

@@ -1,0 +1,105 @@
+"""Runs the suite on every pair of Python and TensorFlow that README.md claims: make test-matrix.
+
+    tools/matrix.py                        all pairs, an environment for each: an hour or more
+    tools/matrix.py --only 2.18.1          some; what is known of the others stays
+    tools/matrix.py --clusters             the clusters of tests/cluster too, 20 minutes a pair more
+
+What was seen is kept in tests/matrix/results.json, from which `tools/readme.py` makes the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_RESULTS = _ROOT / 'tests' / 'matrix' / 'results.json'
+PAIRS = {'2.12.1': '3.9', '2.15.1': '3.11', '2.16.2': '3.11', '2.18.1': '3.12', '2.21.0': '3.13'}
+# What tf.estimator's own last release runs on; the jobs of the others are compared with its jobs.
+_OLD = '2.15.1'
+_BEHAVIORS = {'TF2': '0', 'TF1': '1'}
+
+
+def main() -> int:
+    """Runs what the arguments ask for; 1 when a test failed."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--only', action='append', choices=PAIRS, help='this TensorFlow alone; '
+                        'may be given several times')
+    parser.add_argument('--clusters', action='store_true', help='run tests/cluster as well')
+    parser.add_argument('--venv', default='.venv', help='how the names of the environments begin')
+    arguments, pytest_arguments = parser.parse_known_args()
+    status = 0
+    for tensorflow in arguments.only or PAIRS:
+        row = _run(tensorflow, arguments.venv, arguments.clusters, pytest_arguments)
+        status |= any(counts['failed'] for counts in row['runs'].values())
+        if not pytest_arguments:  # a part of the suite says nothing of the pair
+            _keep(row)
+    return status
+
+
+def _run(tensorflow: str, venv: str, clusters: bool, arguments: list[str]) -> dict[str, Any]:
+    python = _environment(tensorflow, venv)
+    old = _environment(_OLD, venv) if tensorflow != _OLD else python
+    # A core for each behaviour; the clusters and the jobs need all of them.
+    started = {name: _pytest(python, arguments, ESE_TF1_BEHAVIOR=value)
+               for name, value in _BEHAVIORS.items()}
+    runs = {name: _counts(*run) for name, run in started.items()}
+    if not arguments and tensorflow != _OLD:
+        runs['jobs'] = _counts(*_pytest(python, ['tests/matrix'], ESE_MATRIX_PYTHON=str(old)))
+    if clusters:
+        runs['clusters'] = _counts(*_pytest(python, ['tests/cluster'], ESE_CLUSTER='1'))
+    row = {'tensorflow': tensorflow, 'python': PAIRS[tensorflow], 'runs': runs}
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def _environment(tensorflow: str, venv: str) -> pathlib.Path:
+    folder = f'{venv}-{tensorflow}'
+    subprocess.run(['sh', 'tools/make_venv.sh', folder], cwd=_ROOT, check=True, env={
+        **os.environ, 'PYTHON': f'python{PAIRS[tensorflow]}', 'TENSORFLOW': tensorflow})
+    return _ROOT / folder / 'bin' / 'python'
+
+
+def _pytest(python: pathlib.Path, arguments: list[str],
+            **environment: str) -> tuple[subprocess.Popen[bytes], pathlib.Path]:
+    folder = pathlib.Path(tempfile.mkdtemp(prefix='matrix_'))
+    report = folder / 'report.xml'
+    command = [str(python), '-m', 'pytest', '-q', f'--junitxml={report}',
+               '-o', f'cache_dir={folder}', *arguments]
+    with open(folder / 'log.txt', 'wb') as log:
+        process = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=subprocess.STDOUT,
+                                   env={**os.environ, **environment})
+    return process, report
+
+
+def _counts(process: subprocess.Popen[bytes], report: pathlib.Path) -> dict[str, int]:
+    process.wait()
+    log = report.with_name('log.txt').read_text(encoding='utf-8', errors='replace')
+    if process.returncode not in (0, 5):
+        print(log[-20_000:], flush=True)
+    if not report.exists():
+        return {'passed': 0, 'failed': 1, 'skipped': 0}
+    suite = ElementTree.parse(report).getroot()[0]
+    total, skipped, failed, errors = (
+        int(suite.get(name, '0')) for name in ('tests', 'skipped', 'failures', 'errors'))
+    return {'passed': total - skipped - failed - errors, 'failed': failed + errors,
+            'skipped': skipped}
+
+
+def _keep(row: dict[str, Any]) -> None:
+    rows = json.loads(_RESULTS.read_text(encoding='utf-8')) if _RESULTS.exists() else []
+    rows = {**{known['tensorflow']: known for known in rows}, row['tensorflow']: row}
+    kept = [rows[tensorflow] for tensorflow in PAIRS if tensorflow in rows]
+    _RESULTS.write_text(json.dumps(kept, indent=1) + '\n', encoding='utf-8')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
