@@ -9,7 +9,6 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 ARGS :=
-OLD_PYTHON := python3.11
 
 # The caller's own Python and pip settings stay out of it: they would let other packages in, or
 # install somewhere else. What names a mirror or a proxy (PIP_INDEX_URL, ...) still counts.
@@ -55,9 +54,8 @@ test-thirdparty:  ## Run the estimators of other packages through strict_model_f
 test-mistakes: venv  ## Run programs with every class of mistake, and their correct twins
 	@ESE_MISTAKES=1 sh tools/test_both.sh "$(RUN)" tests/mistakes tests/jobs $(ARGS)
 
-test-matrix: venv  ## Compare a job on TensorFlow 2.15 (made with OLD_PYTHON) with one on .venv's
-	@PYTHON="$(OLD_PYTHON)" TENSORFLOW=2.15.1 sh tools/make_venv.sh "$(VENV)-2.15"
-	@ESE_MATRIX_PYTHON="$(CURDIR)/$(VENV)-2.15/bin/python" "$(RUN)" -m pytest tests/matrix $(ARGS)
+test-matrix: venv  ## Run the suite on each pair of Python and TensorFlow: an hour or more
+	@"$(RUN)" tools/matrix.py --venv "$(VENV)" $(ARGS)
 
 test-dist: venv  ## Install the wheel into fresh environments and test the installed package
 	@ESE_DIST=1 "$(RUN)" -m pytest tests/dist $(ARGS)
@@ -103,7 +101,7 @@ rules-table: venv  ## Write docs/rules.md anew from the rules
 	@mv docs/rules.md.new docs/rules.md
 
 clean:  ## Remove .venv and everything that these commands wrote
-	@for dir in "$(VENV)" "$(VENV)-2.15" "$(VENV)-thirdparty"; do \
+	@for dir in "$(VENV)" "$(VENV)"-*; do \
 	    if [ -e "$$dir/.made-by-make" ]; then rm -rf "$$dir"; fi; \
 	done
 	@rm -rf .build dist digits_out site .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -72,7 +72,28 @@ def _stock() -> str:
     return '\n'.join(lines)
 
 
-_BLOCKS = {'model_fn': _model_fn, 'report': _report, 'stock': _stock, 'thirdparty': _thirdparty}
+def _matrix() -> str:
+    rows = json.loads((_ROOT / 'tests' / 'matrix' / 'results.json').read_text())
+    columns = {'TF2': 'TensorFlow 2 behaviour', 'TF1': 'TF1 behaviour',
+               'jobs': 'the same jobs as on 2.15', 'clusters': 'real clusters'}
+    lines = [f'| Python | TensorFlow | {" | ".join(columns.values())} |',
+             '| --- ' * (2 + len(columns)) + '|']
+    for row in rows:
+        cells = [_outcome(row['runs'].get(name)) for name in columns]
+        lines.append(f'| {row["python"]} | {row["tensorflow"]} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def _outcome(counts: dict[str, int] | None) -> str:
+    if counts is None:
+        return '-'
+    told = [f'{counts["passed"]} passed']
+    told += [f'{counts[name]} {name}' for name in ('failed', 'skipped') if counts[name]]
+    return ', '.join(told)
+
+
+_BLOCKS = {'model_fn': _model_fn, 'report': _report, 'stock': _stock, 'thirdparty': _thirdparty,
+           'matrix': _matrix}
 
 
 def fill(text: str) -> str:
