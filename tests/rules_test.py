@@ -99,6 +99,9 @@ def test_bad_example_gives_this_finding_and_its_whole_text(rule, request):
                              for finding in report.findings}
     text = '\n'.join(f'== {name}\n\n{_text(report)}' for name, report in reports.items())
     path = GOLDEN / f'{rule.slug}.txt'
+    # Where a text quotes TensorFlow, and this one words it otherwise.
+    own = GOLDEN / f'tensorflow-{".".join(tf.__version__.split(".")[:2])}' / path.name
+    path = own if own.exists() else path
     if request.config.getoption('--regenerate-golden'):
         path.write_text(text, encoding='utf-8')
     assert path.exists(), f'{path.name} is missing: run with --regenerate-golden and look at it'

@@ -6,9 +6,13 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.distribute import values as _values
-from tensorflow.python.ops import ref_variable as _reference
 from tensorflow.python.ops import resource_variable_ops as _resource
 from tensorflow.python.training import sync_replicas_optimizer as _sync
+
+try:
+    from tensorflow.python.ops import ref_variable as _reference
+except ImportError:  # up to TensorFlow 2.12
+    from tensorflow.python.ops import variables as _reference  # type: ignore[no-redef]
 
 DistributedVariable = _values.DistributedVariable
 # What nearly all variables are; asking these for their parts would take longer than knowing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Iterable, Iterator, Optional
 
 import tensorflow as tf
@@ -74,12 +75,19 @@ def sift(ops: Iterable[Any], least: int, part: str) -> tuple[dict[Any, int], lis
     large, named = {}, []
     mark = part.encode()
     for op in ops:
-        node = op._node_def
+        node = _serialized(op)
         if len(node) >= least:
             large[op] = len(node)
         elif mark in node:
             named.append(op)
     return large, named
+
+
+if hasattr(tf.Operation, '_node_def'):
+    _serialized = operator.attrgetter('_node_def')
+else:  # up to TensorFlow 2.12
+    def _serialized(op: Any) -> bytes:
+        return op.node_def.SerializeToString()
 
 
 def graph_chain(graph: tf.Graph) -> Iterator[tf.Graph]:

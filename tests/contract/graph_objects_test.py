@@ -113,21 +113,26 @@ def _imported(x):
     return x
 
 
+_OLD = tuple(map(int, tf.__version__.split('.')[:2])) < (2, 13)
+_DEFINITIONS = ('definition',) if _OLD else ('definition', 'cached_definition')
+
+
 @pytest.mark.parametrize('make', [_tf_function, _dataset, _defun, _imported])
 def test_function_definitions(graph, make):
-    """`graph._get_function(name)` gives, by `cached_definition`, each function's FunctionDef.
+    """`graph._get_function(name)` gives, by `definition`, each function's FunctionDef.
 
-    `definition` gives it too; `function_def` does not exist.
+    `cached_definition` gives it too, from TensorFlow 2.13 on; `function_def` does not exist.
     """
     make(tf.constant(1.0))
     names = [f.signature.name for f in graph.as_graph_def().library.function]
     assert names
     for name in names:
         function = graph._get_function(name)
-        assert type(function.cached_definition) is function_pb2.FunctionDef
-        assert type(function.definition) is function_pb2.FunctionDef
-        assert function.cached_definition.signature.name == name
-        assert len(function.cached_definition.node_def) > 0
+        for attribute in _DEFINITIONS:
+            definition = getattr(function, attribute)
+            assert type(definition) is function_pb2.FunctionDef
+            assert definition.signature.name == name
+            assert len(definition.node_def) > 0
         assert not hasattr(function, 'function_def')
     assert sorted(graph._functions) == sorted(names)
 
