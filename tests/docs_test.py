@@ -22,6 +22,8 @@ pytestmark = pytest.mark.once
 
 @pytest.mark.parametrize('path', docs.pages(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_code_runs_and_prints_what_the_page_says(path):
+    if path.name == 'tutorial.md' and int(pytest.__version__.split('.')[0]) < 9:
+        pytest.skip('the page shows what pytest 9 prints; older ones have fewer lines')
     old, new = path.read_text(encoding='utf-8'), docs.fill(path)
     changes = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm='', n=1)
     assert old == new, 'run make docs-output:\n' + '\n'.join(changes)

@@ -103,6 +103,8 @@ def test_not_a_pair(make, actual, hint, mode):
     assert finding.hint.startswith(hint)
 
 
+@pytest.mark.skipif(tf.__version__.startswith('2.12.'),
+                    reason='update_state of Keras 2.12 returns a tensor, like any other metric')
 def test_result_of_update_state():
     metric = tf.keras.metrics.Accuracy()
     (finding,) = _report({'m': metric.update_state(_x(), _x())}).errors
