@@ -8,10 +8,12 @@ status.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import tempfile
 import traceback
-from typing import Any, Optional, Sequence
+from typing import Any, Iterator, Optional, Sequence
 
 from estimator_spec_ext.preflight import command
 from estimator_spec_ext.version import __version__
@@ -86,8 +88,31 @@ def _add_rules(verbs: Any) -> None:
     verb.set_defaults(run=_run_rules)
 
 
+@contextlib.contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Keeps what TensorFlow's C++ side writes while it is loaded from the terminal.
+
+    From 2.20 on it talks of itself before TF_CPP_MIN_LOG_LEVEL counts. When the import fails, the
+    lines are shown: they may say why.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as log:
+        terminal = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            log.seek(0)
+            os.write(terminal, log.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
 def _run_rules(arguments: argparse.Namespace) -> int:
-    from estimator_spec_ext import registry, rule_table
+    with _quiet_import():
+        from estimator_spec_ext import registry, rule_table
     sys.stdout.write(rule_table.render(registry.rules(), arguments.format))
     return OK
 
@@ -102,7 +127,8 @@ def _add_explain(verbs: Any) -> None:
 
 
 def _run_explain(arguments: argparse.Namespace) -> int:
-    from estimator_spec_ext import registry
+    with _quiet_import():
+        from estimator_spec_ext import registry
     try:
         texts = [registry.explain(name) for name in arguments.name]
     except KeyError as error:

@@ -12,7 +12,7 @@ from tensorflow.python.training import sync_replicas_optimizer as _sync
 try:
     from tensorflow.python.ops import ref_variable as _reference
 except ImportError:  # up to TensorFlow 2.12
-    from tensorflow.python.ops import variables as _reference  # type: ignore[no-redef]
+    from tensorflow.python.ops import variables as _reference
 
 DistributedVariable = _values.DistributedVariable
 # What nearly all variables are; asking these for their parts would take longer than knowing.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Iterable, Iterator, Optional
+from typing import Any, Callable, Iterable, Iterator, Optional
 
 import tensorflow as tf
 from tensorflow.python.framework import function as _function
@@ -83,11 +83,14 @@ def sift(ops: Iterable[Any], least: int, part: str) -> tuple[dict[Any, int], lis
     return large, named
 
 
-if hasattr(tf.Operation, '_node_def'):
-    _serialized = operator.attrgetter('_node_def')
-else:  # up to TensorFlow 2.12
-    def _serialized(op: Any) -> bytes:
-        return op.node_def.SerializeToString()
+def _parsed_and_serialized(op: Any) -> bytes:
+    return op.node_def.SerializeToString()
+
+
+# Up to TensorFlow 2.12 an op has no serialized form of its own.
+_serialized: Callable[[Any], bytes] = (
+    operator.attrgetter('_node_def') if hasattr(tf.Operation, '_node_def')
+    else _parsed_and_serialized)
 
 
 def graph_chain(graph: tf.Graph) -> Iterator[tf.Graph]:
