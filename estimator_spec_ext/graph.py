@@ -238,6 +238,11 @@ class GraphIndex:
         """The constants that tf.summary of TensorFlow 2 may have made in the place of a write."""
         return self._sifted[1]
 
+    @functools.cached_property
+    def large_function_constants(self) -> list[int]:
+        """The bytes of constants in each function that holds at least 1 MiB of them."""
+        return graphs.large_function_constants(self.graph, 1 << 20)
+
     # Variables and who writes them.
 
     def handle(self, tensor: Any) -> Any:

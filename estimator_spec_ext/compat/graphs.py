@@ -55,6 +55,22 @@ def graph_of(value: Any) -> Optional[tf.Graph]:
     return graph if issubclass(type(graph), tf.Graph) else None
 
 
+_PASSING = frozenset({'Identity', 'Cast', 'Reshape'})
+
+
+def first_value(variable: Any) -> Optional[tf.Operation]:
+    """The op that computes the first value of a variable, behind ops that hand it on."""
+    op = as_op(getattr(variable, 'initializer', None))
+    if op is None or len(op.inputs) < 2:
+        return None
+    source = op.inputs[1].op
+    for _ in range(5):
+        if source.type not in _PASSING or not source.inputs:
+            break
+        source = source.inputs[0].op
+    return source
+
+
 def is_ref_dtype(dtype: tf.DType) -> bool:
     """True for the dtype of a TF1 reference variable."""
     return dtype.as_datatype_enum > _REF_DTYPE_OFFSET
@@ -124,6 +140,21 @@ def function_definition(graph: tf.Graph, name: str) -> Any:
             if definition is not None:
                 return definition
     return None
+
+
+def large_function_constants(graph: tf.Graph, least: int) -> list[int]:
+    """The bytes of the constants in the body of each function in which they are `least` or more.
+
+    Functions of a tf.data pipeline are among them: all are written with the graph.
+    """
+    found = []
+    for name in function_names(graph):
+        definition = function_definition(graph, name)
+        if definition is not None and definition.ByteSize() >= least:
+            size = sum(node.ByteSize() for node in definition.node_def if node.op == 'Const')
+            if size >= least:
+                found.append(size)
+    return found
 
 
 def is_function_name(graph: tf.Graph, op_type: str) -> bool:

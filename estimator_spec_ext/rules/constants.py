@@ -18,7 +18,8 @@ class LargeConstants(Rule):
     """The graph holds data of many megabytes as constants.
 
     What it finds: constants of more than 64 MiB together: an embedding or a data set that was
-    turned into a tensor from NumPy, as initial value of a variable too.
+    turned into a tensor from NumPy, as initial value of a variable too, or inside a `tf.function`
+    or a function that a dataset maps.
 
     Why it matters: the constants are written into every graph.pbtxt, every .meta of a checkpoint
     and every SavedModel, and are held in memory several times. At 2 GiB the job dies with
@@ -42,6 +43,7 @@ class LargeConstants(Rule):
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         sizes = [(size, op.name, op) for op, size in facts.index.large_constants.items()]
+        sizes += [(size, '', None) for size in facts.index.large_function_constants]
         total = sum(size for size, _, _ in sizes)
         if total < WARN_BYTES:
             return
@@ -77,4 +79,13 @@ def _one_value_repeated() -> Any:
     return {'mode': 'infer', 'predictions': {'row': tf.gather(mask, ids)}}
 
 
+def _inside_a_function() -> Any:
+    """An array that a function closes over."""
+    numbers = np.arange(65 << 18, dtype=np.float32).reshape(-1, 64)
+    ids = v1.placeholder(tf.int64, [None], name='ids')
+    vector = tf.function(lambda ids: tf.gather(tf.constant(numbers), ids))(ids)
+    return {'mode': 'infer', 'predictions': {'vector': vector}}
+
+
+LargeConstants.more_bad = (_inside_a_function,)
 LargeConstants.more_good = (_one_value_repeated,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.graph import VariableInfo
 from estimator_spec_ext.rule import EVAL, PREDICT, Rule
 
-_PASSING = frozenset({'Identity', 'Cast', 'Reshape'})
-_MANY_ELEMENTS = 4 << 20
+_MANY_ELEMENTS = 1 << 16
+_MANY_BYTES = 1 << 18
 # What is larger is too large for a graph in any mode, and another rule says so.
 _TOO_MANY_ELEMENTS = 16 << 20
 
@@ -50,8 +50,6 @@ class FirstValuesInEveryMode(Rule):
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         index = facts.index
         restores = index.of_types(['RestoreV2', 'Restore'])
-        if not restores and not index.large_constants:
-            return
         restored, constant = [], []
         for info in index.variables:
             if not info.is_global or info.variable is None:
@@ -60,12 +58,13 @@ class FirstValuesInEveryMode(Rule):
             large = _MANY_ELEMENTS <= size < _TOO_MANY_ELEMENTS
             if not restores and not large:
                 continue
-            source = _first_value(info)
+            source = graphs.first_value(info.variable)
             if source is None:
                 continue
             if source.type in ('RestoreV2', 'Restore'):
                 restored.append(info)
-            elif large and source.type == 'Const':
+            elif (large and source.type == 'Const'
+                  and graphs.node_size(source) >= _MANY_BYTES):  # not one value repeated
                 constant.append(info)
         for infos, what in ((restored, 'started from another checkpoint'),
                             (constant, 'started from a large constant')):
@@ -91,19 +90,6 @@ class FirstValuesInEveryMode(Rule):
         return _predict(pretrained=False)
 
 
-def _first_value(info: VariableInfo) -> Optional[Any]:
-    """The op that computes the first value, behind ops that hand it on."""
-    op = graphs.as_op(getattr(info.variable, 'initializer', None))
-    if op is None or len(op.inputs) < 2:
-        return None
-    source = op.inputs[1].op
-    for _ in range(5):
-        if source.type not in _PASSING or not source.inputs:
-            break
-        source = source.inputs[0].op
-    return source
-
-
 def _predict(*, pretrained: bool) -> dict[str, Any]:
     x = v1.placeholder(tf.float32, [None, 3], name='x')
     weight = v1.get_variable('w', [3, 2])
@@ -121,11 +107,20 @@ def _checkpoint(folder: str) -> str:
 
 
 def _large_constant() -> Any:
-    """An embedding of 16 MiB from NumPy."""
-    numbers = np.zeros([_MANY_ELEMENTS // 64, 64], np.float32)
+    """An embedding of 256 KiB from NumPy."""
+    numbers = np.arange(_MANY_ELEMENTS, dtype=np.float32).reshape(-1, 64)
     table = v1.get_variable('embedding', initializer=numbers, trainable=False)
     ids = v1.placeholder(tf.int64, [None], name='ids')
     return {'mode': 'infer', 'predictions': {'vector': tf.nn.embedding_lookup(table, ids)}}
 
 
+def _one_value_repeated() -> Any:
+    """A constant of one number takes no room."""
+    first = tf.constant(.5, shape=[_MANY_ELEMENTS // 64, 64])
+    table = v1.get_variable('embedding', initializer=first, trainable=False)
+    ids = v1.placeholder(tf.int64, [None], name='ids')
+    return {'mode': 'infer', 'predictions': {'vector': tf.nn.embedding_lookup(table, ids)}}
+
+
 FirstValuesInEveryMode.more_bad = (_large_constant,)
+FirstValuesInEveryMode.more_good = (_one_value_repeated,)
