@@ -261,6 +261,28 @@ def test_run_tells_of_random_weights(tmp_path, call):
     assert 'ESX720 no-checkpoint' in done.stdout
 
 
+def test_run_knows_what_the_script_trained_before(tmp_path, call):
+    write(tmp_path, 'train.py', JOB, '''
+        estimator, train_spec, eval_spec = parts()
+        tf.estimator.train_and_evaluate(estimator, train_spec, eval_spec)
+        estimator.evaluate(eval_spec.input_fn, name='test')
+        again = tf.estimator.Estimator(estimator.model_fn, estimator.model_dir)
+        list(again.predict(eval_spec.input_fn))
+        other = tf.estimator.Estimator(estimator.model_fn)
+        other.evaluate(eval_spec.input_fn, checkpoint_path='of/another/job')
+    ''')
+    done = call('run', '--depth', 'graph', '--fail-level', 'warning', 'train.py')
+    assert 'ESX720' not in done.stdout
+    write(tmp_path, 'predict.py', JOB, '''
+        estimator, train_spec, eval_spec = parts()
+        other = tf.estimator.Estimator(estimator.model_fn, 'elsewhere')
+        list(other.predict(eval_spec.input_fn))
+        estimator.train(train_spec.input_fn, steps=5)
+    ''')
+    done = call('run', '--depth', 'graph', '--fail-level', 'warning', 'predict.py')
+    assert 'ESX720 no-checkpoint' in done.stdout
+
+
 def test_run_a_script_that_fails_first(tmp_path, call):
     write(tmp_path, 'train.py', '''
         import tensorflow as tf

@@ -178,7 +178,7 @@ def judge_calls(estimator: Any, calls: Mapping[str, int],
 
 
 def job_of(estimator: Any, train_spec: Any, eval_spec: Any, receiver_fn: Any, *,
-           predicts: bool = False) -> Job:
+           predicts: bool = False, has_weights: bool = False) -> Job:
     """The arguments of `preflight`, looked through.
 
     Args:
@@ -187,6 +187,7 @@ def job_of(estimator: Any, train_spec: Any, eval_spec: Any, receiver_fn: Any, *,
       eval_spec: a `tf.estimator.EvalSpec`, or None.
       receiver_fn: a serving_input_receiver_fn, or None.
       predicts: whether the job calls predict().
+      has_weights: whether a checkpoint will be there when it starts.
 
     Returns:
       A `Job`.
@@ -213,7 +214,7 @@ def job_of(estimator: Any, train_spec: Any, eval_spec: Any, receiver_fn: Any, *,
     if train_spec is None and eval_spec is None and not unique:
         raise ValueError('nothing to build: give train_spec, eval_spec or '
                          'serving_input_receiver_fn')
-    return Job(estimator, train_spec, eval_spec, unique, predicts)
+    return Job(estimator, train_spec, eval_spec, unique, predicts, has_weights)
 
 
 class _Preflight:

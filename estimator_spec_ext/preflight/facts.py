@@ -124,7 +124,8 @@ class ModeFacts(Placed):
       receiver: how the features come from the receiver's tensors; None without a receiver.
       forwarded: keys of predictions that hand on a key of instances and are not exported.
       metrics: names of the results of EVAL.
-      fills_itself: whether the scaffold has an init_fn, which may load variables from elsewhere.
+      fills_itself: whether the scaffold has an init_fn, which may load variables from elsewhere, or
+        all variables start from another checkpoint.
       divided_loss: the op that divides the loss by the number of replicas, beside the optimizer.
       used: whether anything says that the job uses this mode.
       refused: whether a rule across modes has an error for this mode.
@@ -218,6 +219,8 @@ class Job:
       eval_spec: the `tf.estimator.EvalSpec`, or None.
       receiver_fns: the serving receivers: the one that was given, then those of the exporters.
       predicts: whether the job is known to call predict().
+      has_weights: whether a checkpoint will be there that is not there yet: the script trains into
+        this model_dir before, or names a checkpoint.
     """
 
     estimator: Any
@@ -225,6 +228,7 @@ class Job:
     eval_spec: Any = None
     receiver_fns: tuple[Any, ...] = ()
     predicts: bool = False
+    has_weights: bool = False
 
     @property
     def uses_predict(self) -> bool:

@@ -217,7 +217,8 @@ class Builder:
             facts.ends_evenly = cardinality.ends_evenly(tap.inputs)
         facts.features = feature_texts(tap.features)
         facts.restored = checkpoints.entries(tap.scaffold)
-        facts.fills_itself = getattr(tap.scaffold, 'init_fn', None) is not None
+        facts.fills_itself = (getattr(tap.scaffold, 'init_fn', None) is not None
+                              or _from_another_checkpoint())
         if facts.mode == EVAL:
             facts.metrics = tuple(sorted({*map(str, tap.fields['eval_metric_ops'] or ()), 'loss'}))
         if facts.mode == TRAIN:
@@ -329,6 +330,14 @@ def _let_go(facts: ModeFacts) -> None:
         entries = getattr(facts, name)
         if entries is not None:
             setattr(facts, name, checkpoints.without_variables(entries))
+
+
+def _from_another_checkpoint() -> bool:
+    """Whether init_from_checkpoint starts every variable of the default graph."""
+    sources = [graphs.first_value(variable) for variable in v1.global_variables()
+               if not variable.name.startswith('global_step')]
+    return bool(sources) and all(source is not None and source.type == 'RestoreV2'
+                                 for source in sources)
 
 
 def _source(tensor: Any) -> Any:

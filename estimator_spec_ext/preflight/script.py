@@ -59,6 +59,7 @@ class _Pieces:
         self.evaluate: Any = None
         self.receiver_fn: Any = None
         self.calls: collections.Counter[str] = collections.Counter()
+        self.has_weights = True
 
 
 class Script:
@@ -81,6 +82,7 @@ class Script:
         self._pieces: dict[int, _Pieces] = {}
         self._notes: list[str] = []
         self._jobs = 0
+        self._trained: set[str] = set()
         handlers: dict[str, Callable[..., Any]] = {
             name: self._method(name) for name in METHODS}
         handlers[FUNCTION] = self._train_and_evaluate
@@ -135,6 +137,7 @@ class Script:
     def _train_and_evaluate(self, estimator: Any, train_spec: Any, eval_spec: Any,
                             **unused: Any) -> Any:
         self._check(estimator, train_spec, eval_spec)
+        self._trained.add(_folder(estimator))
         return Results(global_step=getattr(train_spec, 'max_steps', None) or 0), []
 
     def _check(self, estimator: Any, train_spec: Any, eval_spec: Any) -> None:
@@ -149,6 +152,11 @@ class Script:
             pieces.calls[name] += 1
             if pieces.calls[name] > _MOST_CALLS:
                 raise _Enough
+            if name == 'train':
+                self._trained.add(_folder(estimator))
+            # Nothing is trained here: a real run would find what was trained before this call.
+            pieces.has_weights &= (_folder(estimator) in self._trained
+                                   or bool(kwargs.get('checkpoint_path')))
             return getattr(self, f'_{name}', self._export)(pieces, *args, **kwargs)
         return caught
 
@@ -183,10 +191,14 @@ class Script:
             return
         self._jobs += 1
         job = api.job_of(pieces.estimator, pieces.train, pieces.evaluate, pieces.receiver_fn,
-                         predicts=bool(pieces.calls['predict']))
+                         predicts=bool(pieces.calls['predict']), has_weights=pieces.has_weights)
         self._reports.append(check_quietly(job, progress=self._say, **self._options))
         self._reports.append(api.judge_calls(pieces.estimator, pieces.calls,
                                              self._options.get('suppress')))
+
+
+def _folder(estimator: Any) -> str:
+    return os.path.abspath(str(estimator.model_dir))
 
 
 @contextlib.contextmanager

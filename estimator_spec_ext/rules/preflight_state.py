@@ -29,6 +29,20 @@ def good_own_loading() -> Any:
     return jobs.job(_loads_itself, train=None, receiver=None)
 
 
+def good_other_checkpoint() -> Any:
+    """Every variable starts from the checkpoint of another job."""
+    folder = tempfile.TemporaryDirectory(prefix='ese_example_')
+    source = os.path.join(folder.name, 'pretrained')
+    write_checkpoint(source, all_of_linear)
+
+    def model_fn(features: Any, labels: Any, mode: str) -> Any:
+        prediction = jobs.linear(features)
+        v1.train.init_from_checkpoint(source, {'w': 'w'})
+        return jobs.spec(mode, prediction, labels)
+
+    return jobs.job(model_fn, train=None, receiver=None, folder=folder)
+
+
 def good_no_variables() -> Any:
     """Nothing to restore."""
     return jobs.job(_no_variables, train=None, receiver=None)
@@ -38,7 +52,8 @@ class NoCheckpoint(Rule):
     """A job that does not train has no checkpoint to work with.
 
     What it finds: EVAL or PREDICT without TRAIN, variables to restore, and a model_dir without a
-    checkpoint, where nothing else fills the variables (warm start, Scaffold.init_fn).
+    checkpoint, where nothing else fills the variables (warm start, Scaffold.init_fn,
+    init_from_checkpoint for all of them, a training into this model_dir earlier in the script).
 
     Why it matters: evaluate and predict log one line of level INFO, initialise the variables at
     random and give plausible numbers. export_saved_model raises.
@@ -57,11 +72,11 @@ class NoCheckpoint(Rule):
     severity = Severity.WARNING
     stage = 'config'
     mistakes = ('V10',)
-    more_good = (good_own_loading, good_no_variables)
+    more_good = (good_own_loading, good_no_variables, good_other_checkpoint)
 
     def check(self, facts: Any) -> Iterator[Finding]:
         if (facts.job.train_spec is not None or facts.checkpoint is not None
-                or facts.warm_starts):
+                or facts.warm_starts or facts.job.has_weights):
             return
         for build in facts.builds:
             if build.restored is None or build.fills_itself:
