@@ -178,7 +178,7 @@ def judge_calls(estimator: Any, calls: Mapping[str, int],
 
 
 def job_of(estimator: Any, train_spec: Any, eval_spec: Any, receiver_fn: Any, *,
-           predicts: bool = False, has_weights: bool = False) -> Job:
+           predicts: bool = False, has_weights: bool = False, nested: bool = True) -> Job:
     """The arguments of `preflight`, looked through.
 
     Args:
@@ -188,6 +188,7 @@ def job_of(estimator: Any, train_spec: Any, eval_spec: Any, receiver_fn: Any, *,
       receiver_fn: a serving_input_receiver_fn, or None.
       predicts: whether the job calls predict().
       has_weights: whether a checkpoint will be there when it starts.
+      nested: whether EVAL runs inside TRAIN.
 
     Returns:
       A `Job`.
@@ -214,7 +215,7 @@ def job_of(estimator: Any, train_spec: Any, eval_spec: Any, receiver_fn: Any, *,
     if train_spec is None and eval_spec is None and not unique:
         raise ValueError('nothing to build: give train_spec, eval_spec or '
                          'serving_input_receiver_fn')
-    return Job(estimator, train_spec, eval_spec, unique, predicts, has_weights)
+    return Job(estimator, train_spec, eval_spec, unique, predicts, has_weights, nested)
 
 
 class _Preflight:

@@ -221,6 +221,7 @@ class Job:
       predicts: whether the job is known to call predict().
       has_weights: whether a checkpoint will be there that is not there yet: the script trains into
         this model_dir before, or names a checkpoint.
+      nested: whether EVAL runs inside TRAIN, as train_and_evaluate runs it, and not after it.
     """
 
     estimator: Any
@@ -229,6 +230,7 @@ class Job:
     receiver_fns: tuple[Any, ...] = ()
     predicts: bool = False
     has_weights: bool = False
+    nested: bool = True
 
     @property
     def uses_predict(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 
@@ -35,6 +35,26 @@ class Watch(v1.train.SessionRunHook):
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
         self.runs += 1
+
+
+class Inside(Watch):
+    """Calls a function after the first step of a session, and ends it after the third.
+
+    Args:
+      limits: the time.
+      function: takes no arguments; None for no call.
+    """
+
+    def __init__(self, limits: Limits, function: Optional[Callable[[], Any]]) -> None:
+        super().__init__(limits)
+        self._function = function
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        super().after_run(run_context, run_values)
+        if self.runs == 1 and self._function is not None:
+            self._function()
+        elif self.runs > 2:
+            run_context.request_stop()
 
 
 class Recorder(Watch):

@@ -21,10 +21,10 @@ from estimator_spec_ext.preflight.facts import (
     Placed,
 )
 from estimator_spec_ext.preflight.limits import Limits, TimeLimit
-from estimator_spec_ext.preflight.recorder import STEPS, Recorder, Watch
+from estimator_spec_ext.preflight.recorder import STEPS, Inside, Recorder, Watch
 from estimator_spec_ext.preflight.scratch import Scratch
 
-RESUME = 'resume'
+RESUME, BOTH = 'resume', 'both'
 _SECONDS_A_MODE = 180.
 _MOST_FILES = 20_000
 
@@ -33,7 +33,7 @@ class Rehearsed(Placed):
     """What one rehearsal gave.
 
     Attributes:
-      name: 'train', 'resume', 'eval' or 'infer'.
+      name: 'train', 'resume', 'eval', 'both' or 'infer'.
       mode: the `tf.estimator.ModeKeys` value.
       build: the mode as depth 'graph' built it.
       crash: the exception that ended it; None when all went well.
@@ -41,6 +41,7 @@ class Rehearsed(Placed):
       metrics: results of EVAL.
       answers: (rows in the batch, prediction by key) of PREDICT.
       bad_size: the batch size at which EVAL or PREDICT died, where it works with the job's own.
+      shared: the classes of the hooks that take part in TRAIN and in EVAL, for the name 'both'.
     """
 
     def __init__(self, name: str, build: ModeFacts) -> None:
@@ -54,6 +55,7 @@ class Rehearsed(Placed):
         self.metrics: Mapping[str, Any] = {}
         self.answers: list[tuple[int, Mapping[str, Any]]] = []
         self.bad_size: Optional[int] = None
+        self.shared: tuple[str, ...] = ()
 
 
 class RunFacts(Placed):
@@ -108,6 +110,7 @@ class Rehearsal:
         self.rehearsed: dict[str, Rehearsed] = {}
         self.notes: list[str] = []
         self.rows: Optional[batches.Cut] = None
+        self._training: list[Any] = []
 
     def run(self) -> RunFacts:
         """All rehearsals that make sense."""
@@ -154,13 +157,17 @@ class Rehearsal:
         return None if found is None else found.path
 
     def _rehearse(self, build: ModeFacts) -> None:
+        self._scratch.prepared.clear()
         if build.mode == TRAIN:
             self._train(build, TRAIN, STEPS)
+            self._training = list(self._scratch.prepared)
             if TRAIN in self.rehearsed and self.rehearsed[TRAIN].crash is None and (
                     self.has_checkpoint()):
                 self._train(build, RESUME, 1)
         elif build.mode == EVAL:
             self._evaluate(build)
+            self._share(build, [hook for hook in self._scratch.prepared
+                                if any(hook is other for other in self._training)])
         else:
             self._predict(build)
 
@@ -244,6 +251,32 @@ class Rehearsal:
             # Then it died of the size of the batch alone.
             if rows is not None and crashed and watch.runs >= alone.runs:
                 result.bad_size = batches.SIZES[min(watch.runs - alone.runs, 1)]
+
+    def _share(self, build: ModeFacts, shared: list[Any]) -> None:
+        """EVAL within TRAIN, or right after it, where a hook takes part in both."""
+        done = [self.rehearsed.get(name) for name in (TRAIN, RESUME, EVAL)]
+        if not shared or any(result is None or result.crash is not None for result in done):
+            return
+        train, evaluate = self._job.train_spec, self._job.eval_spec
+        with self._watched(BOTH, build) as (result, estimator, tap):
+            result.shared = tuple(sorted({type(hook).__name__ for hook in shared}))
+            with self._scratch.acting(shared), self._scratch.borrowed(train.hooks) as hooks, (
+                    self._scratch.borrowed(evaluate.hooks)) as eval_hooks:
+
+                def evaluation() -> None:
+                    inner = internals.Tap(lambda tap: None, lambda tap: None)
+                    inner.edit_spec = tap.edit_spec
+                    internals.probe(self._scratch.estimator, inner).evaluate(
+                        evaluate.input_fn, steps=1, hooks=[*eval_hooks, Watch(self._limits)],
+                        name=evaluate.name)
+
+                def both() -> None:
+                    inside = Inside(self._limits, evaluation if self._job.nested else None)
+                    estimator.train(train.input_fn, hooks=[*hooks, inside])
+                    if not self._job.nested:
+                        evaluation()
+
+                self._limited(both)
 
     def _evaluated(self, estimator: Any, input_fn: Any, steps: Optional[int],
                    watch: Watch) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ import tempfile
 from typing import Any, Iterable, Iterator, Optional
 
 from estimator_spec_ext import hooks as hooks_lib
+from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.compat import rehearsal_internals as internals
 
 # Attributes that say how rarely a hook acts.
@@ -30,6 +31,7 @@ class Scratch:
       left_out: (name of the class, why) of hooks that do not take part.
       moved: folders outside that would have been written to.
       saved: those of them in which somebody saves checkpoints by himself.
+      prepared: the hooks that took part since this list was last cleared.
     """
 
     def __init__(self, estimator: Any, skip_hooks: tuple[Any, ...], *,
@@ -41,6 +43,7 @@ class Scratch:
         self.left_out: list[tuple[str, str]] = []
         self.moved: list[str] = []
         self.saved: list[str] = []
+        self.prepared: list[Any] = []
         self._real = estimator
         self._skip = skip_hooks
 
@@ -97,6 +100,7 @@ class Scratch:
 
     def prepare(self, hook: Any) -> Any:
         """Makes a hook write inside, and act at each step; returns it."""
+        self.prepared.append(hook)
         internals.keep_inside(hook, self.inside, self._real, self.estimator)
         if not hooks_lib.is_stock(hook):
             for name, value in list(getattr(hook, '__dict__', {}).items()):
@@ -119,6 +123,21 @@ class Scratch:
         kept = [(hook, _snapshot(hook)) for hook in taken]
         try:
             yield [self.prepare(hook) for hook in taken]
+        finally:
+            for hook, values in kept:
+                _restore(hook, values)
+
+
+    @contextlib.contextmanager
+    def acting(self, hooks: Iterable[Any]) -> Iterator[None]:
+        """Hooks with a timer of TensorFlow's act at each step, for a while."""
+        kept = [(hook, _snapshot(hook)) for hook in hooks]
+        try:
+            for hook, _ in kept:
+                timer = getattr(hook, '_timer', None)
+                if isinstance(timer, tf_estimator.SecondOrStepTimer):
+                    timer.__dict__.update(_every_secs=None, _every_steps=1)
+            yield
         finally:
             for hook, values in kept:
                 _restore(hook, values)

@@ -191,7 +191,8 @@ class Script:
             return
         self._jobs += 1
         job = api.job_of(pieces.estimator, pieces.train, pieces.evaluate, pieces.receiver_fn,
-                         predicts=bool(pieces.calls['predict']), has_weights=pieces.has_weights)
+                         predicts=bool(pieces.calls['predict']), has_weights=pieces.has_weights,
+                         nested=False)
         self._reports.append(check_quietly(job, progress=self._say, **self._options))
         self._reports.append(api.judge_calls(pieces.estimator, pieces.calls,
                                              self._options.get('suppress')))

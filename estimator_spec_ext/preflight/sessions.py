@@ -14,6 +14,14 @@ from estimator_spec_ext.preflight.facts import Crash, Place
 # Kinds of crashes in a session.
 FINALIZED, NAN, RESTORE, UNINITIALIZED, HANG, FAILED = (
     'finalized', 'nan', 'restore', 'uninitialized', 'hang', 'failed')
+# What a hook asks for, and the graph does not have; nothing else fetches or feeds by name.
+NAME, FOREIGN, NONE = 'unknown name', 'foreign', 'none'
+_WANTED = (
+    (NAME, re.compile(r"The name '[^']*' (?:refers to (?:a Tensor which does not exist|"
+                      r'an Operation not in the graph)|looks like a tensor name)')),
+    (FOREIGN, re.compile(r'is not an element of this graph|must be from the same graph|should have '
+                         r'graph attribute that is equal to current graph')),
+    (NONE, re.compile(r'`fetch` = None has invalid type')))
 
 
 def crash_of(error: BaseException, graph: Any) -> Crash:
@@ -39,6 +47,8 @@ def crash_of(error: BaseException, graph: Any) -> Crash:
     elif ('ninitialized' in text or 'not initialized' in text
           or 'did not make model ready' in text):
         kind = UNINITIALIZED
+    else:
+        kind = next((found for found, told in _WANTED if told.search(text)), FAILED)
     if hook is not None:
         details = {'hook': type(hook).__name__, 'method': method}
     return Crash(kind, 'session', Exception(), session_text(error), _place(error, graph), details)

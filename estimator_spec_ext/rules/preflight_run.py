@@ -11,7 +11,7 @@ from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import jobs
 from estimator_spec_ext.rules.preflight_crash import MODE_NAMES
 
-_DOING = {'train': 'TRAIN', 'resume': 'a second TRAIN', 'eval': 'EVAL', 'infer': 'PREDICT'}
+DOING = {'train': 'TRAIN', 'resume': 'a second TRAIN', 'eval': 'EVAL', 'infer': 'PREDICT'}
 
 
 def crashed(facts: Any, *kinds: str) -> Iterator[tuple[Any, Any]]:
@@ -72,7 +72,7 @@ class RehearsalFails(Rule):
             if 'hook' in crash.details:
                 where = f' in {crash.details["hook"]}.{crash.details["method"]}'
             yield self.finding(
-                rehearsed, f'{_DOING[rehearsed.name]} fails when it runs{where}: {crash.text}',
+                rehearsed, f'{DOING[rehearsed.name]} fails when it runs{where}: {crash.text}',
                 hint=_PER_REPLICA_HINT if _PER_REPLICA in crash.text else
                 'mend this line; it was run on a batch of the job\'s own data',
                 op=crash.place, actual=crash.text)
@@ -166,7 +166,7 @@ class HookChangesFinalizedGraph(Rule):
             method = crash.details.get('method')
             at = f'{hook}.{method}' if method else hook
             yield self.finding(
-                rehearsed, f'{at} adds an op to the finalized graph of {_DOING[rehearsed.name]}',
+                rehearsed, f'{at} adds an op to the finalized graph of {DOING[rehearsed.name]}',
                 hint='make every op in begin(), and only run it later', op=crash.place,
                 expected='ops made in begin()', actual=crash.text)
 
