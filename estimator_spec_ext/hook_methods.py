@@ -7,7 +7,7 @@ import dis
 import types
 from typing import Any, Iterator
 
-from estimator_spec_ext.hooks import HookElement, class_dict, mro
+from estimator_spec_ext.hooks import HookElement, class_dict, mro, stored_attributes
 
 # A session calls these in this order; what they assign replaces what a constructor stored.
 _LIFECYCLE = ('begin', 'after_create_session', 'before_run', 'after_run')
@@ -72,6 +72,20 @@ def assigned_by(kind: type) -> Assigned:
     filled = {name for code in _reach(methods, _LIFECYCLE[:1]) if _fills(code)
               for name in code.co_names}
     return Assigned(frozenset(assigned), frozenset(filled), bool(unknown or mentioned & _DYNAMIC))
+
+
+def begin_mentions(hook: Any, text: str) -> bool:
+    """Whether `begin` of a hook, or what it calls, may make an op of this name.
+
+    True too when an attribute of the hook is this text.
+    """
+    methods: dict[str, list[types.CodeType]] = {}
+    for base in mro(type(hook)):
+        for name, member in list(class_dict(base).items()):
+            methods.setdefault(name, []).extend(_codes(member))
+    strings = [value for code in _reach(methods, _LIFECYCLE[:1]) for value in code.co_consts]
+    strings += dict(stored_attributes(hook)).values()
+    return any(type(value) is str and value.rsplit('/', 1)[-1] == text for value in strings)
 
 
 def _fills(code: types.CodeType) -> bool:

@@ -305,8 +305,14 @@ def build_eval(estimator: Any, input_fn: Any, tap: Tap, *, steps: Any = None, ho
                      all_hooks: Any, output_dir: Any) -> None:
         tap.stage = AFTER
         tap.scaffold = scaffold
-        own = set(map(id, tap.fields.get('evaluation_hooks') or ()))
-        tap.session_hooks = [hook for hook in all_hooks if id(hook) not in own]
+        # Those of the spec come last; one of them may also be among those of the EvalSpec.
+        rest = list(all_hooks)
+        for own in tap.fields.get('evaluation_hooks') or ():
+            for position in reversed(range(len(rest))):
+                if rest[position] is own:
+                    del rest[position]
+                    break
+        tap.session_hooks = rest
         tap.on_graph(tap)
 
     copied._evaluate_run = evaluate_run

@@ -179,7 +179,8 @@ class HookUnknownName(Rule):
     Good:
         tf.compat.v1.train.LoggingTensorHook({'probabilities': probabilities}, every_n_iter=10)
 
-    When to suppress: when another hook's `begin`, run before this one's, adds the op.
+    When to suppress: when another hook's `begin`, run before this one's, adds the op under a name
+    that its code does not show.
     """
 
     code = 'ESX605'
@@ -195,7 +196,7 @@ class HookUnknownName(Rule):
         for place, hook, elements in held(facts):
             for element in elements:
                 fault = element.kind == 'name' and _unresolved(facts.graph, element)
-                if not fault:
+                if not fault or _made_later(facts, hook, element.value):
                     continue
                 sure = facts.context.graph_is_complete and element.known
                 near = _nearest(facts.graph, element.value)
@@ -239,8 +240,38 @@ def _name_for_another_mode() -> Any:
     return {'mode': 'eval', 'loss': tf.constant(1., name='loss'), 'training_hooks': [hook]}
 
 
+class _Naming(v1.train.SessionRunHook):
+    """Makes an op in time."""
+
+    def begin(self) -> None:
+        tf.constant(1., name='rate')
+
+
+def _name_made_in_begin() -> Any:
+    """begin() of the hook before this one makes the op."""
+    hook = v1.train.LoggingTensorHook({'rate': 'rate:0'}, 10)
+    return {**_train(), 'training_hooks': [_Naming(), hook]}
+
+
+def _name_of_the_loss_summary() -> Any:
+    """Estimator adds it, as 'loss', where no other op has that name."""
+    with tf.name_scope('model'):
+        fields = _train()
+    return {**fields, 'training_hooks': [v1.train.LoggingTensorHook(['loss'], 10)]}
+
+
 HookUnknownName.more_bad = (_name_too_early,)
-HookUnknownName.more_good = (_name_for_another_mode,)
+HookUnknownName.more_good = (
+    _name_for_another_mode, _name_made_in_begin, _name_of_the_loss_summary)
+
+
+def _made_later(facts: SpecFacts, hook: Any, name: str) -> bool:
+    """Whether Estimator, or begin() of another hook, makes an op of this name."""
+    if facts.is_train and not facts.context.graph_is_complete and name in ('loss', 'loss:0'):
+        return True  # the summary of the loss
+    leaf = name.split(':')[0].rsplit('/', 1)[-1]
+    return any(other is not hook and hook_methods.begin_mentions(other, leaf)
+               for other in facts.opaque_hooks)
 
 
 def _unresolved(graph: tf.Graph, element: HookElement) -> Optional[str]:
