@@ -8,7 +8,7 @@ import pathlib
 import re
 from typing import Any, Iterator, Optional
 
-from estimator_spec_ext import describe
+from estimator_spec_ext import describe, job_role
 from estimator_spec_ext.compat import distribution, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import JobContext, SpecFacts
@@ -57,6 +57,12 @@ def workers(facts: SpecFacts) -> int:
         return 1
 
 
+def _severity() -> Optional[Severity]:
+    """None for that of the rule: on the chief the code may have made the hook for it alone."""
+    role = job_role.from_environment()
+    return Severity.INFO if role is not None and role.is_leader else None
+
+
 def _on_every_worker(place: str) -> bool:
     return not place.startswith('training_chief_hooks')
 
@@ -77,7 +83,8 @@ class SaverOnEveryWorker(Rule):
     """Every worker saves checkpoints.
 
     What it finds: a CheckpointSaverHook in training_hooks, or among the hooks of the TrainSpec, of
-    a job with several workers.
+    a job with several workers. On the chief this is a note: the code may make the hook there alone,
+    which the other roles show.
 
     Why it matters: all of them write the same files at once. TensorFlow says nothing; checkpoints
     are overwritten while they are written, and some cannot be restored.
@@ -107,7 +114,7 @@ class SaverOnEveryWorker(Rule):
                 facts, f'{place} ({class_name(hook)}) saves on each of {workers(facts)} workers; '
                        'expected the chief alone', field=place,
                 hint='move it to training_chief_hooks', expected='training_chief_hooks',
-                actual=place.split('[')[0])
+                actual=place.split('[')[0], severity=_severity())
 
     @staticmethod
     def bad() -> Any:
@@ -255,7 +262,8 @@ class WriterOnEveryWorker(Rule):
     """Every worker writes summaries or profiles to one directory.
 
     What it finds: a SummarySaverHook, ProfilerHook or StepCounterHook with a directory in
-    training_hooks, or among the hooks of the TrainSpec, of a job with several workers.
+    training_hooks, or among the hooks of the TrainSpec, of a job with several workers. On the chief
+    this is a note: the code may make the hook there alone, which the other roles show.
 
     Why it matters: all workers write there. Profiles of one step overwrite each other, and
     TensorBoard joins the curves of several workers into one that jumps. TensorFlow says nothing.
@@ -287,7 +295,7 @@ class WriterOnEveryWorker(Rule):
                 facts, f'{place} ({class_name(hook)}) writes on each of {workers(facts)} workers; '
                        'expected the chief alone', field=place,
                 hint='move it to training_chief_hooks', expected='training_chief_hooks',
-                actual=place.split('[')[0])
+                actual=place.split('[')[0], severity=_severity())
 
     @staticmethod
     def bad() -> Any:

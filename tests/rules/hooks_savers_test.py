@@ -34,6 +34,17 @@ def _found(mode='train', extra=(), workers=None, model_dir=None, **hooks):
     return [(f.slug, f.where.field) for f in report.findings]
 
 
+def test_on_the_chief_it_is_a_note(monkeypatch):
+    cluster = {'chief': ['a:1'], 'worker': ['b:1']}
+    hooks = [_saver(), train.StepCounterHook(output_dir='logs')]
+    for task, severity in (('chief', Severity.INFO), ('worker', Severity.WARNING)):
+        monkeypatch.setenv('TF_CONFIG', json.dumps(
+            {'cluster': cluster, 'task': {'type': task, 'index': 0}}))
+        report = engine.check(SpecFacts('train', {'training_hooks': hooks}), family='ESX6')
+        assert [(f.code, f.severity) for f in report.findings] == [
+            ('ESX606', severity), ('ESX609', severity)]
+
+
 class Subclass(train.CheckpointSaverHook):
     """A saver of the user's own."""
 
@@ -71,7 +82,7 @@ def test_a_saver_in_another_mode_is_no_matter():
     ],
 )
 def test_the_cluster_of_tf_config(monkeypatch, cluster, several):
-    task = {'type': 'worker', 'index': 0}
+    task = {'type': 'worker', 'index': 1}
     monkeypatch.setenv('TF_CONFIG', json.dumps({'cluster': cluster, 'task': task}))
     found = _found(training_hooks=[_saver()])
     assert found == ([('saver-on-every-worker', 'training_hooks[0]')] if several else [])
