@@ -35,6 +35,16 @@ def loud(report):
 # What is built, and how.
 
 
+def test_one_hook_in_both_places_of_eval():
+    hook = tf.estimator.SessionRunHook()
+
+    def model_fn(features, labels, mode):
+        return jobs.spec(mode, jobs.linear(features), labels, evaluation_hooks=[hook])
+
+    assert slugs(run(jobs.job(model_fn))) == []
+    assert slugs(run(jobs.job(model_fn, eval_options={'hooks': [hook]}))) == ['hook-twice']
+
+
 def test_modes_get_what_estimator_gives_them():
     seen = {}
 

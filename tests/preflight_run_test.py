@@ -148,6 +148,43 @@ def test_savers_and_writers_of_the_job_write_nothing_outside(tmp_path):
     assert {'checkpoint', 'logs'} <= set(os.listdir(tmp_path))
 
 
+def test_writers_of_tensorflow_2_write_nothing_outside(tmp_path):
+    def model_fn(features, labels, mode):
+        prediction = jobs.linear(features)
+        if mode != 'train':
+            return jobs.spec(mode, prediction, labels)
+        writer = tf.summary.create_file_writer(str(tmp_path / 'logs'))
+        with writer.as_default(step=v1.train.get_global_step()):
+            wrote = tf.summary.scalar('mean', tf.reduce_mean(prediction))
+        with tf.control_dependencies([wrote]):
+            prediction = tf.identity(prediction)
+        scaffold = v1.train.Scaffold(local_init_op=tf.group(
+            v1.train.Scaffold.default_local_init_op(), writer.init()))
+        return jobs.spec(mode, prediction, labels, scaffold=scaffold)
+
+    report = run(jobs.job(model_fn, receiver=None))
+    assert not loud(report), report.to_text()
+    assert not os.listdir(tmp_path)
+
+
+def test_a_hook_of_both_modes_is_rehearsed_with_evaluation_inside_training():
+    class Counts(tf.estimator.SessionRunHook):
+        def __init__(self):
+            self.begun = []
+
+        def begin(self):
+            self.begun.append(v1.get_default_graph())
+            self.calls = 0
+
+        def after_run(self, run_context, run_values):
+            self.calls += 1
+
+    hook = Counts()
+    report = run(jobs.job(train_hooks=[hook], eval_options={'hooks': [hook]}, receiver=None))
+    assert not loud(report), report.to_text()
+    assert hook.begun == [] and not hasattr(hook, 'calls')
+
+
 def test_what_model_fn_saves_in_a_session_of_its_own_is_read_from_there(tmp_path):
     path = str(tmp_path / 'source.ckpt')
 

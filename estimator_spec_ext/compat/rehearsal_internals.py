@@ -11,6 +11,7 @@ import threading
 from typing import Any, Callable, Iterator, Optional
 
 import tensorflow as tf
+from tensorflow.python.ops import gen_summary_ops as _summary_ops
 from tensorflow.python.summary.writer import event_file_writer as _events
 from tensorflow.python.summary.writer import event_file_writer_v2 as _events_v2
 from tensorflow.python.summary.writer import writer as _writer
@@ -109,6 +110,19 @@ def _install() -> None:
             save_path = os.path.join(_elsewhere(_READ, folder), name)
         return stock_restore(self, sess, save_path)
 
+    stock_create = _summary_ops.create_summary_file_writer
+    _kept.append((_summary_ops, 'create_summary_file_writer', stock_create))
+
+    @functools.wraps(stock_create)
+    def create(writer: Any, logdir: Any, *args: Any, **kwargs: Any) -> Any:
+        # The op of tf.summary.create_file_writer; of a folder that is computed nothing is known.
+        folder = tf.get_static_value(logdir)
+        if folder is not None and tf.nest.flatten(folder):
+            folder = folder.item() if hasattr(folder, 'item') else folder
+            logdir = _elsewhere(_EVENTS, os.fsdecode(folder))
+        return stock_create(writer, logdir, *args, **kwargs)
+
+    _summary_ops.create_summary_file_writer = create
     for name, value in (('save', save), ('restore', restore)):
         _kept.append((_saver.Saver, name, getattr(_saver.Saver, name)))
         setattr(_saver.Saver, name, value)
