@@ -132,7 +132,8 @@ class ModeFacts(Placed):
       opaque_hooks: whether hooks run that are not TensorFlow's own.
       untrained: trainable variables, by name, that a step of TRAIN neither reads nor updates, with
         a place; None when that cannot be told.
-      read: names of the variables that the predictions of PREDICT are computed from.
+      read: names of the variables that the predictions of PREDICT, or the loss of TRAIN, are
+        computed from.
       second_replica: whether the spec of a second replica has been looked at.
     """
 

@@ -18,13 +18,15 @@ def look(facts: SpecFacts) -> tuple[Optional[dict[str, Any]], frozenset[str]]:
     Returns:
       The trainable variables that a step of TRAIN neither reads nor updates, by name, each with its
       place; None in other modes and where it cannot be told. And the names of the variables that
-      the predictions of PREDICT are computed from.
+      the predictions of PREDICT, or the loss of TRAIN, are computed from.
     """
     try:
+        index = facts.index
         if facts.is_train:
-            return _untrained(facts), frozenset()
+            # What a target network reads of the averages; updating them reads them too.
+            used = index.data_ancestors([facts.loss])
+            return _untrained(facts), frozenset(info.name for info in index.read(used))
         if facts.is_predict:
-            index = facts.index
             used = index.ancestors(facts.prediction_tensors.values())
             return None, frozenset(info.name for info in index.read(used))
     except Exception:  # noqa: BLE001 - what a rule could not read is unknown, not a fault

@@ -62,6 +62,23 @@ def bad_extra() -> Any:
     return jobs.job(_extra_in_predict)
 
 
+def _some_averaged(features: Any, labels: Any, mode: str) -> Any:
+    bias = v1.get_variable('b', [], initializer=v1.zeros_initializer())
+    prediction = jobs.linear(features) + bias
+    average = v1.train.ExponentialMovingAverage(.9)
+    made = jobs.spec(mode, prediction, labels)
+    if mode == 'train':
+        with tf.control_dependencies([made.train_op]):
+            return made._replace(train_op=average.apply([bias]))
+    saver = v1.train.Saver(average.variables_to_restore())
+    return made._replace(scaffold=v1.train.Scaffold(saver=saver))
+
+
+def bad_averages() -> Any:
+    """EVAL asks for averages of all variables; TRAIN keeps that of one."""
+    return jobs.job(_some_averaged)
+
+
 def good_local() -> Any:
     """A local variable is in no checkpoint."""
     return jobs.job(_local_in_eval)
@@ -95,8 +112,8 @@ class VariableNotInTrain(Rule):
     slug = 'variable-not-in-train'
     severity = Severity.ERROR
     stage = 'modes'
-    mistakes = ('V1',)
-    more_bad = (bad_extra,)
+    mistakes = ('V1', 'V5')
+    more_bad = (bad_extra, bad_averages)
     more_good = (good_local, good_saver)
 
     def check(self, facts: Any) -> Iterator[Finding]:
@@ -111,7 +128,10 @@ class VariableNotInTrain(Rule):
                           if not key.endswith('_power'))
             near = difflib.get_close_matches(missing[0], free, n=1, cutoff=0.3)
             hint = 'give it the same name and scope in every mode'
-            if near:
+            if missing[0].endswith('/ExponentialMovingAverage'):
+                hint = ('average it in TRAIN too: ema.apply(...); or leave it out: '
+                        'ema.variables_to_restore([the averaged variables])')
+            elif near:
                 hint += f'; TRAIN has {near[0]!r}'
             names = describe.names(map(repr, missing), 2)
             yield self.finding(
@@ -240,6 +260,38 @@ def _average_of_loss(features: Any, labels: Any, mode: str) -> Any:
     return estimator.EstimatorSpec(mode, loss=made.loss, train_op=train_op)
 
 
+def _applied_everywhere(features: Any, labels: Any, mode: str) -> Any:
+    made = jobs.spec(mode, jobs.linear(features), labels)
+    average = v1.train.ExponentialMovingAverage(.9)
+    with tf.control_dependencies([made.train_op] if mode == 'train' else []):
+        apply = average.apply(v1.trainable_variables())
+    return made._replace(train_op=apply) if mode == 'train' else made
+
+
+def bad_both_restored() -> Any:
+    """Every mode makes the averages, and none computes anything from them."""
+    return jobs.job(_applied_everywhere)
+
+
+def _target_network(features: Any, labels: Any, mode: str) -> Any:
+    prediction = jobs.linear(features)
+    if mode != 'train':
+        return jobs.spec(mode, prediction, labels)
+    average = v1.train.ExponentialMovingAverage(.9)
+    weight, = v1.trainable_variables()
+    apply = average.apply([weight])
+    target = tf.stop_gradient(tf.matmul(features['x'], average.average(weight)))
+    loss = tf.reduce_mean(tf.square(prediction - labels) + tf.square(prediction - target))
+    train_op = v1.train.AdamOptimizer(.01).minimize(
+        loss, v1.train.get_global_step(), var_list=[weight])
+    return estimator.EstimatorSpec(mode, loss=loss, train_op=tf.group(train_op, apply))
+
+
+def good_target_network() -> Any:
+    """The averages are what the loss compares with."""
+    return jobs.job(_target_network)
+
+
 def good_average_of_loss() -> Any:
     """The average of the loss is only looked at."""
     return jobs.job(_average_of_loss)
@@ -269,7 +321,8 @@ class AveragesNotUsed(Rule):
     severity = Severity.WARNING
     stage = 'modes'
     mistakes = ('V5',)
-    more_good = (good_average_of_loss,)
+    more_bad = (bad_both_restored,)
+    more_good = (good_average_of_loss, good_target_network)
 
     def check(self, facts: Any) -> Iterator[Finding]:
         train = facts.train
@@ -277,6 +330,8 @@ class AveragesNotUsed(Rule):
             return
         suffix = '/ExponentialMovingAverage'
         averages = {key for key in train.saved.by_key if key.endswith(suffix)}
+        if averages & train.read:
+            return  # a target network: training itself uses them
         later = [build for build in facts.builds if build.mode != 'train' and build.complete]
         if not averages or not later or any(build.restored is None for build in later):
             return
@@ -286,15 +341,22 @@ class AveragesNotUsed(Rule):
             if restored & averages:
                 if build.mode != 'infer':
                     continue
-                return  # what is served has them
+                # Both are restored: what is served is computed from one of them.
+                both = {key for key in averages & restored
+                        if key[:-len(suffix)] in restored & build.read}
+                if not both or averages & build.read:
+                    return  # what is served has them
+                raw += [(build, key) for key in both]
+                continue
             if build.opaque_hooks:
                 return  # a hook may swap the weights
             raw += [(build, key) for key in averages if key[:-len(suffix)] in restored]
         if not raw:
             return
         build, key = min(raw, key=lambda item: (item[0].mode, item[1]))
+        does = 'uses' if key in build.restored.by_key else 'restores'
         yield self.finding(
-            build, f'{MODE_NAMES[build.mode]} restores {key[:-len(suffix)]!r} and not its moving '
+            build, f'{MODE_NAMES[build.mode]} {does} {key[:-len(suffix)]!r} and not its moving '
                    'average, which TRAIN keeps',
             hint='restore it: Scaffold(saver=Saver(ema.variables_to_restore()))', field='scaffold',
             op=_place(build.restored.by_key[key[:-len(suffix)]]), expected=key,
