@@ -18,10 +18,12 @@ class Watched:
     Attributes:
       metric: the name of the metric; None for a predicate of the user's own.
       folder: the folder whose events it reads; None for a predicate of the user's own.
+      first_step: the step before which it never stops, as it was told; 0 for none.
     """
 
     metric: Optional[str] = None
     folder: Optional[str] = None
+    first_step: int = 0
 
 
 def watched(hook: Any) -> Optional[Watched]:
@@ -31,7 +33,9 @@ def watched(hook: Any) -> Optional[Watched]:
     function = getattr(hook, '_should_stop_fn', None)
     cells = dict(zip(getattr(getattr(function, '__code__', None), 'co_freevars', ()),
                      getattr(function, '__closure__', None) or ()))
-    metric, folder = (cells[name].cell_contents if name in cells else None
-                      for name in ('metric_name', 'eval_dir'))
+    metric, folder, *steps = (
+        cells[name].cell_contents if name in cells else None for name in (
+            'metric_name', 'eval_dir', 'min_steps', 'max_steps_without_improvement'))
     return Watched(metric if isinstance(metric, str) else None,
-                   folder if isinstance(folder, str) else None)
+                   folder if isinstance(folder, str) else None,
+                   max([0, *(step for step in steps if isinstance(step, int))]))

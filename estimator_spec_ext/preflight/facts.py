@@ -130,6 +130,8 @@ class ModeFacts(Placed):
       used: whether anything says that the job uses this mode.
       refused: whether a rule across modes has an error for this mode.
       opaque_hooks: whether hooks run that are not TensorFlow's own.
+      stopping: (place, what it watches) of early-stopping hooks of the spec.
+      own_saver: whether a CheckpointSaverHook of the user's takes part in TRAIN.
       untrained: trainable variables, by name, that a step of TRAIN neither reads nor updates, with
         a place; None when that cannot be told.
       read: names of the variables that the predictions of PREDICT, or the loss of TRAIN, are
@@ -157,6 +159,8 @@ class ModeFacts(Placed):
         self.reached_spec = False
         self.receiver_fn: Any = None
         self.opaque_hooks = False
+        self.stopping: tuple[tuple[str, Any], ...] = ()
+        self.own_saver = False
         self.receiver: Any = None
         self.forwarded: tuple[str, ...] = ()
         self.metrics: tuple[str, ...] = ()

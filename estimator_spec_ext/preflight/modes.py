@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator, Mapping, Optional
 from estimator_spec_ext import engine, registry
 from estimator_spec_ext.compat import (
     checkpoints,
+    early_stopping,
     export_internals,
     gradients,
     graphs,
@@ -174,6 +175,11 @@ class Builder:
         earlier = engine.findings(tap.graph) if isinstance(tap.spec, StrictEstimatorSpec) else ()
         report = self._run_rules(spec_facts, tap)
         facts.opaque_hooks = bool(spec_facts.opaque_hooks)
+        uses = [(use.field, use.hook) for use in spec_facts.active_hook_uses]
+        facts.stopping = tuple((field, watched) for field, watched in (
+            (field, early_stopping.watched(hook)) for field, hook in uses) if watched is not None)
+        facts.own_saver = any(isinstance(hook, v1.train.CheckpointSaverHook)
+                              for hook in [*hooks, *(hook for _, hook in uses)])
         facts.untrained, facts.read = trained.look(spec_facts)
         # A strict spec mends what it warned of, so that the second look cannot see it.
         known = set(report.findings) | {finding.slug for finding in report.findings}

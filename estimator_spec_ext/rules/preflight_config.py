@@ -7,7 +7,7 @@ import tempfile
 from typing import Any, Iterator, Optional
 
 from estimator_spec_ext.compat import estimator as tf_estimator
-from estimator_spec_ext.compat import tf
+from estimator_spec_ext.compat import tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import jobs
@@ -200,6 +200,73 @@ class DataEndsFirst(Rule):
     @staticmethod
     def good() -> Any:
         """The data is repeated."""
+        return jobs.job()
+
+
+def good_own_saver() -> Any:
+    """A hook saves instead."""
+    job = _without_saver()
+    hook = v1.train.CheckpointSaverHook(job.estimator.model_dir, save_steps=10)
+    return _without_saver(folder=job.folder, train_hooks=[hook])
+
+
+def bad_without_eval() -> Any:
+    """Training alone works, and leaves nothing behind."""
+    return _without_saver(evaluate=None)
+
+
+def _without_saver(**options: Any) -> Any:
+    return jobs.job(config={'save_checkpoints_steps': None, 'save_checkpoints_secs': None},
+                    **options)
+
+
+class NobodySaves(Rule):
+    """Checkpoints are switched off, and no hook saves any.
+
+    What it finds: a RunConfig with neither save_checkpoints_steps nor save_checkpoints_secs, in a
+    job that trains without a CheckpointSaverHook. Without an EvalSpec this is a note.
+
+    Why it matters: train_and_evaluate raises "There should be a CheckpointSaverHook" when training
+    starts; train alone ends well and leaves an empty model_dir.
+
+    Bad:
+        RunConfig(save_checkpoints_steps=None, save_checkpoints_secs=None)
+
+    Good:
+        RunConfig(save_checkpoints_steps=1000)
+
+    When to suppress: when the model is not wanted, as in a benchmark.
+    """
+
+    code = 'ESX866'
+    slug = 'nobody-saves-checkpoints'
+    severity = Severity.ERROR
+    stage = 'config'
+    mistakes = ('V8',)
+    more_bad = (bad_without_eval,)
+    more_good = (good_own_saver,)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        config, train = facts.config, facts.train
+        if (train is None or not train.complete or train.own_saver or not _is_local(facts)
+                or config.train_distribute is not None
+                or config.save_checkpoints_steps or config.save_checkpoints_secs):
+            return
+        fails = facts.job.eval_spec is not None and facts.job.nested
+        yield self.finding(
+            facts, 'save_checkpoints_steps and save_checkpoints_secs are None: nobody saves '
+                   'checkpoints', field='save_checkpoints_steps',
+            hint='set one of the two in the RunConfig', expected='one of the two',
+            actual='None', severity=None if fails else Severity.INFO)
+
+    @staticmethod
+    def bad() -> Any:
+        """Evaluations have nothing to evaluate."""
+        return _without_saver()
+
+    @staticmethod
+    def good() -> Any:
+        """Every ten minutes, the default."""
         return jobs.job()
 
 

@@ -15,20 +15,23 @@ CLUSTER = ('{"cluster": {"chief": ["a.invalid:1"], "worker": ["b.invalid:1"], '
            '"ps": ["c.invalid:1"]}, "task": {"type": "chief", "index": 0}}')
 
 
-def _watching(facts: Any) -> Iterator[tuple[int, Any]]:
+def _watching(facts: Any) -> Iterator[tuple[str, Any]]:
+    """Place and object of early stopping in TRAIN: of the TrainSpec, and of the spec."""
     spec = facts.job.train_spec
     for position, hook in enumerate((spec.hooks or ()) if spec is not None else ()):
         watched = early_stopping.watched(hook)
         if watched is not None:
-            yield position, watched
+            yield f'hooks[{position}]', watched
+    for build in facts.of('train'):
+        yield from build.stopping
 
 
 def _stopping(metric: str = 'loss', eval_options: Any = None, evaluate: Any = jobs.input_fn,
-              folder: Optional[str] = None) -> Any:
+              folder: Optional[str] = None, steps: int = 50) -> Any:
     first = jobs.job()
     eval_dir = None if folder is None else os.path.join(first.estimator.model_dir, folder)
     hook = tf_estimator.experimental.stop_if_no_decrease_hook(
-        first.estimator, metric, 100, eval_dir=eval_dir)
+        first.estimator, metric, steps, eval_dir=eval_dir)
     return jobs.job(folder=first.folder, train_hooks=[hook], eval_options=eval_options,
                     evaluate=evaluate)
 
@@ -43,6 +46,30 @@ def bad_no_evaluation() -> Any:
     return _stopping(evaluate=None)
 
 
+def bad_in_eval() -> Any:
+    """It would have to end TRAIN."""
+    first = jobs.job()
+    hook = tf_estimator.experimental.stop_if_no_decrease_hook(first.estimator, 'loss', 50)
+    return jobs.job(folder=first.folder, eval_options={'hooks': [hook]})
+
+
+def bad_in_spec() -> Any:
+    """model_fn makes the hook."""
+    first = jobs.job()
+
+    def model_fn(features: Any, labels: Any, mode: str) -> Any:
+        hooks = [tf_estimator.experimental.stop_if_no_decrease_hook(
+            first.estimator, 'accuracy', 50)] if mode == 'train' else None
+        return jobs.spec(mode, jobs.linear(features), labels, training_hooks=hooks)
+
+    return jobs.job(model_fn, folder=first.folder)
+
+
+def bad_too_patient() -> Any:
+    """Training ends before it may stop."""
+    return _stopping(steps=1000)
+
+
 def good_named() -> Any:
     """The hook is told the folder of the named evaluation."""
     return _stopping(eval_options={'name': 'valid'}, folder='eval_valid')
@@ -51,8 +78,9 @@ def good_named() -> Any:
 class EarlyStoppingBlind(Rule):
     """An early-stopping hook that will never see the metric it waits for.
 
-    What it finds: a hook of `tf.estimator.experimental` in TrainSpec.hooks that reads another
-    folder than the evaluations write, or a metric that EVAL does not have, or a job without EVAL.
+    What it finds: a hook of `tf.estimator.experimental` that reads another folder than the
+    evaluations write, or a metric that EVAL does not have, or is among the hooks of EVAL; or a job
+    without EVAL. That max_steps comes before the hook may stop is a note.
 
     Why it matters: the hook reads event files. Where there are none it never stops, without a word;
     a metric that is missing ends training with a KeyError after the first evaluation.
@@ -71,15 +99,21 @@ class EarlyStoppingBlind(Rule):
     severity = Severity.ERROR
     stage = 'config'
     mistakes = ('H7',)
-    more_bad = (bad_metric, bad_no_evaluation)
+    more_bad = (bad_metric, bad_no_evaluation, bad_in_eval, bad_in_spec, bad_too_patient)
     more_good = (good_named,)
 
     def check(self, facts: Any) -> Iterator[Finding]:
-        for position, watched in _watching(facts):
+        yield from self._of_eval(facts)
+        for field, watched in _watching(facts):
             if watched.folder is None:
                 continue
-            field = f'hooks[{position}]'
-            spec = facts.job.eval_spec
+            spec, last = facts.job.eval_spec, facts.job.train_spec.max_steps
+            if last is not None and watched.first_step >= last:
+                yield self.finding(
+                    facts, f'an early-stopping hook waits {watched.first_step} steps; training '
+                           f'ends at {last}', field=field,
+                    hint='give it fewer steps, or leave it out', expected=f'less than {last}',
+                    actual=str(watched.first_step), severity=Severity.INFO)
             if spec is None:
                 yield self.finding(
                     facts, 'an early-stopping hook waits for evaluations, and the job has none',
@@ -103,6 +137,18 @@ class EarlyStoppingBlind(Rule):
                         facts, f'an early-stopping hook reads metric {watched.metric!r}; EVAL has '
                                f'{names}', hint='name a metric of eval_metric_ops, or "loss"',
                         field=field, expected=names, actual=watched.metric)
+
+    def _of_eval(self, facts: Any) -> Iterator[Finding]:
+        spec = facts.job.eval_spec
+        found = [(f'hooks[{position}]', early_stopping.watched(hook)) for position, hook
+                 in enumerate((spec.hooks or ()) if spec is not None else ())]
+        found += [item for build in facts.of('eval') for item in build.stopping]
+        for field, watched in found:
+            if watched is not None:
+                yield self.finding(
+                    facts, f'an early-stopping hook is in {field} of EVAL; it stops nothing there',
+                    hint='put it into the hooks of the TrainSpec', field=field,
+                    expected='a hook of TRAIN', actual='a hook of EVAL')
 
     @staticmethod
     def bad() -> Any:
@@ -161,11 +207,11 @@ class EvaluatorNeverEnds(Rule):
     def check(self, facts: Any) -> Iterator[Finding]:
         if not facts.config.cluster_spec.jobs:
             return
-        for position, _ in _watching(facts):
+        for field, _ in _watching(facts):
             yield self.finding(
                 facts, 'early stopping in a cluster: the evaluator waits for max_steps for ever',
                 hint='stop the evaluator from outside, or train for a number of steps',
-                field=f'hooks[{position}]', expected='an end that all tasks see')
+                field=field, expected='an end that all tasks see')
 
     @staticmethod
     def bad() -> Any:

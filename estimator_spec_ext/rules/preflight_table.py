@@ -55,6 +55,7 @@ RULES: tuple[Rule, ...] = (
     preflight_config.EvaluationsThrottled(),
     preflight_config.TrainingAlreadyDone(),
     preflight_config.DataEndsFirst(),
+    preflight_config.NobodySaves(),
     preflight_config.ExporterNeverFires(),
     preflight_config.EvaluationNeverEnds(),
     preflight_stopping.EarlyStoppingBlind(),
