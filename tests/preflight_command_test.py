@@ -283,6 +283,23 @@ def test_run_knows_what_the_script_trained_before(tmp_path, call):
     assert 'ESX720 no-checkpoint' in done.stdout
 
 
+@pytest.mark.parametrize('hooks, told', [
+    ('[]', True), ('[stop]', False), ('[Around(stop)]', False)])
+def test_run_sees_early_stopping_that_nobody_uses(tmp_path, call, hooks, told):
+    write(tmp_path, 'train.py', JOB, f'''
+        class Around(tf.estimator.SessionRunHook):
+            def __init__(self, hook):
+                self.hook = hook
+
+        estimator, train_spec, eval_spec = parts()
+        stop = tf.estimator.experimental.stop_if_no_decrease_hook(estimator, 'loss', 5)
+        train_spec = train_spec._replace(hooks={hooks})
+        tf.estimator.train_and_evaluate(estimator, train_spec, eval_spec)
+    ''')
+    done = call('run', '--depth', 'graph', 'train.py')
+    assert ('ESX867 early-stopping-unused' in done.stdout) == told, done.stdout
+
+
 def test_run_a_script_that_fails_first(tmp_path, call):
     write(tmp_path, 'train.py', '''
         import tensorflow as tf

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Optional
+import functools
+from typing import Any, Callable, Iterator, Optional
 
 from tensorflow_estimator.python.estimator import early_stopping as _early_stopping
 
@@ -24,6 +25,21 @@ class Watched:
     metric: Optional[str] = None
     folder: Optional[str] = None
     first_step: int = 0
+
+
+def recording(made: list[Any]) -> Iterator[tuple[type, Callable[..., None]]]:
+    """The classes of these hooks, each with an `__init__` that also keeps the hook in `made`."""
+    for kind in _KINDS:
+        yield kind, _recording(kind.__init__, made)
+
+
+def _recording(stock_init: Callable[..., None], made: list[Any]) -> Callable[..., None]:
+    @functools.wraps(stock_init)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        stock_init(self, *args, **kwargs)
+        made.append(self)
+
+    return init
 
 
 def watched(hook: Any) -> Optional[Watched]:

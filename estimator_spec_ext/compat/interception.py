@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterator
 from tensorflow_estimator.python.estimator import estimator as _estimator
 from tensorflow_estimator.python.estimator import training as _training
 
+from estimator_spec_ext.compat import early_stopping
 from estimator_spec_ext.compat.namespace import estimator, estimator_v1
 
 METHODS = ('train', 'evaluate', 'predict', 'export_saved_model', 'export_savedmodel',
@@ -23,17 +24,23 @@ class Interception:
       handlers: functions by name, one for each of `METHODS` and for 'train_and_evaluate'. They get
         the arguments of the call; those of methods get the estimator first.
       like: functions that are caught as `train_and_evaluate` is.
+
+    Attributes:
+      stopping_hooks: the early-stopping hooks that were made while calls were caught.
     """
 
     def __init__(self, handlers: dict[str, Callable[..., Any]], like: tuple[Any, ...] = ()) -> None:
         self._handlers = handlers
         self._like = like
         self._kept: list[tuple[Any, str, Any]] = []
+        self.stopping_hooks: list[Any] = []
 
     def start(self) -> None:
         """From now on calls are caught."""
         for name in METHODS:
             self._replace(_estimator.Estimator, name, self._handlers[name])
+        for kind, init in early_stopping.recording(self.stopping_hooks):
+            self._replace(kind, '__init__', init)
         handler, stock = self._handlers[FUNCTION], _training.train_and_evaluate
         for namespace in (estimator, estimator_v1()):
             self._replace(namespace, FUNCTION, handler)

@@ -27,7 +27,7 @@ from estimator_spec_ext.preflight.serving import Serving
 
 # The rules that need no job.
 _EARLY = ('ESX142', 'ESX822')
-_CALLS = ('ESX821', 'ESX864')
+_CALLS = ('ESX821', 'ESX864', 'ESX867')
 DEPTHS = ('graph', 'run', 'serve')
 
 

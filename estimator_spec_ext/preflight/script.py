@@ -14,7 +14,7 @@ from estimator_spec_ext.compat import v1
 from estimator_spec_ext.compat.interception import FUNCTION, METHODS, Interception
 from estimator_spec_ext.diagnostics import Report, merge_reports
 from estimator_spec_ext.preflight import api
-from estimator_spec_ext.preflight.facts import Job
+from estimator_spec_ext.preflight.facts import UNUSED_STOPPING, Job
 
 # A loop that waits for the step to move would never end: nothing is trained.
 _MOST_CALLS = 50
@@ -83,6 +83,7 @@ class Script:
         self._notes: list[str] = []
         self._jobs = 0
         self._trained: set[str] = set()
+        self._hooks: list[Any] = []
         handlers: dict[str, Callable[..., Any]] = {
             name: self._method(name) for name in METHODS}
         handlers[FUNCTION] = self._train_and_evaluate
@@ -123,6 +124,9 @@ class Script:
                 ended = error
         for pieces in self._pieces.values():
             self._check_pieces(pieces)
+        if self._jobs and ended is None:
+            self._reports.append(api.judge_calls(
+                None, {UNUSED_STOPPING: self._unused_stopping()}, self._options.get('suppress')))
         notes = []
         if ended is not None:
             if self._jobs:
@@ -134,6 +138,13 @@ class Script:
             notes.append('the script started no tf.estimator job')
         return notes
 
+    def _unused_stopping(self) -> int:
+        """How many early-stopping hooks no call was given, by themselves or inside another hook."""
+        known = set(map(id, self._hooks))
+        for hook in self._hooks:
+            known.update(map(id, getattr(hook, '__dict__', {}).values()))
+        return sum(id(hook) not in known for hook in self._interception.stopping_hooks)
+
     def _train_and_evaluate(self, estimator: Any, train_spec: Any, eval_spec: Any,
                             **unused: Any) -> Any:
         self._check(estimator, train_spec, eval_spec)
@@ -142,6 +153,8 @@ class Script:
 
     def _check(self, estimator: Any, train_spec: Any, eval_spec: Any) -> None:
         self._jobs += 1
+        for spec in (train_spec, eval_spec):
+            self._hooks.extend(getattr(spec, 'hooks', None) or ())
         self._reports.append(check_quietly(
             api.job_of(estimator, train_spec, eval_spec, None), progress=self._say,
             **self._options))
@@ -152,6 +165,7 @@ class Script:
             pieces.calls[name] += 1
             if pieces.calls[name] > _MOST_CALLS:
                 raise _Enough
+            self._hooks.extend(kwargs.get('hooks') or (args[1:2] and args[1]) or ())
             if name == 'train':
                 self._trained.add(_folder(estimator))
             # Nothing is trained here: a real run would find what was trained before this call.

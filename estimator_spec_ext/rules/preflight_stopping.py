@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Iterator, Optional
 
-from estimator_spec_ext.compat import early_stopping
+from estimator_spec_ext.compat import early_stopping, v1
 from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.rule import Rule
@@ -159,6 +159,111 @@ class EarlyStoppingBlind(Rule):
     def good() -> Any:
         """The folder of EVAL, a metric of EVAL."""
         return _stopping()
+
+
+def _made_and_unused(number: int) -> Any:
+    from estimator_spec_ext.preflight import api, facts
+    return api.judge_calls(None, {facts.UNUSED_STOPPING: number}, None)
+
+
+class EarlyStoppingUnused(Rule):
+    """A script makes an early-stopping hook and gives it to no call.
+
+    What it finds: a hook of `tf.estimator.experimental` that a script makes outside of model_fn,
+    and that is among the hooks of no TrainSpec and of no call of train.
+
+    Why it matters: training goes on to max_steps, without a word.
+
+    Bad:
+        stop = tf.estimator.experimental.stop_if_no_decrease_hook(estimator, 'loss', 1000)
+        TrainSpec(input_fn, max_steps=100000)
+
+    Good:
+        TrainSpec(input_fn, max_steps=100000, hooks=[stop])
+
+    When to suppress: when another program is given the hook.
+    """
+
+    code = 'ESX867'
+    slug = 'early-stopping-unused'
+    severity = Severity.WARNING
+    stage = 'config'
+    mistakes = ('H7',)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        number = facts.calls.get('unused early stopping')
+        if number:
+            what = 'an early-stopping hook' if number == 1 else f'{number} early-stopping hooks'
+            yield self.finding(
+                facts, f'the script makes {what} that no training is given',
+                hint='pass it on: tf.estimator.TrainSpec(..., hooks=[stop])', field='hooks',
+                expected='a hook that is used', actual=str(number))
+
+    @staticmethod
+    def bad() -> Any:
+        """One hook for nothing."""
+        return _made_and_unused(1)
+
+    @staticmethod
+    def good() -> Any:
+        """None."""
+        return _made_and_unused(0)
+
+
+def good_stop_hook() -> Any:
+    """A hook ends it."""
+    return jobs.job(max_steps=None, train_hooks=[v1.train.StopAtStepHook(last_step=100)])
+
+
+def good_finite() -> Any:
+    """The data ends it."""
+    return jobs.job(train=jobs.input_fn, max_steps=None)
+
+
+class TrainingNeverEnds(Rule):
+    """Nothing ends the training.
+
+    What it finds: data of TRAIN without an end, max_steps=None, and no hook that could stop it, in
+    train_and_evaluate.
+
+    Why it matters: it trains until somebody ends the process; what comes after it in the script,
+    such as the export, never runs. Some jobs want just that, so it is a note.
+
+    Bad:
+        TrainSpec(lambda: dataset.repeat().batch(32), max_steps=None)
+
+    Good:
+        TrainSpec(lambda: dataset.repeat().batch(32), max_steps=100000)
+
+    When to suppress: when the job is stopped from outside.
+    """
+
+    code = 'ESX868'
+    slug = 'training-never-ends'
+    severity = Severity.INFO
+    stage = 'config'
+    mistakes = ('D2',)
+    more_good = (good_stop_hook, good_finite)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        spec, train = facts.job.train_spec, facts.train
+        if (spec is None or spec.max_steps is not None or train is None or not facts.job.nested
+                or train.cardinality != 'infinite' or train.stops or train.opaque_hooks):
+            return
+        yield self.finding(
+            facts, 'nothing ends the training: endless data, and max_steps is None',
+            hint='set max_steps in the TrainSpec', field='max_steps', expected='a max_steps',
+            actual='None')
+
+    @staticmethod
+    def bad() -> Any:
+        """Repeated data."""
+        return jobs.job(max_steps=None)
+
+    @staticmethod
+    def good() -> Any:
+        """A last step."""
+        return jobs.job()
 
 
 def _in_cluster(job_of: Any) -> Any:

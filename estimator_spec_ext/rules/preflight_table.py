@@ -59,6 +59,8 @@ RULES: tuple[Rule, ...] = (
     preflight_config.ExporterNeverFires(),
     preflight_config.EvaluationNeverEnds(),
     preflight_stopping.EarlyStoppingBlind(),
+    preflight_stopping.EarlyStoppingUnused(),
+    preflight_stopping.TrainingNeverEnds(),
     preflight_stopping.EvaluatorNeverEnds(),
     preflight_stopping.ChiefExitsFirst(),
     preflight_state.BestExporterForgets(),
