@@ -224,7 +224,7 @@ class TrainingNeverEnds(Rule):
     """Nothing ends the training.
 
     What it finds: data of TRAIN without an end, max_steps=None, and no hook that could stop it, in
-    train_and_evaluate.
+    train_and_evaluate without exporters.
 
     Why it matters: it trains until somebody ends the process; what comes after it in the script,
     such as the export, never runs. Some jobs want just that, so it is a note.
@@ -248,7 +248,8 @@ class TrainingNeverEnds(Rule):
     def check(self, facts: Any) -> Iterator[Finding]:
         spec, train = facts.job.train_spec, facts.train
         if (spec is None or spec.max_steps is not None or train is None or not facts.job.nested
-                or train.cardinality != 'infinite' or train.stops or train.opaque_hooks):
+                or train.cardinality != 'infinite' or train.stops or train.opaque_hooks
+                or facts.job.exporters):  # of a final one another rule tells
             return
         yield self.finding(
             facts, 'nothing ends the training: endless data, and max_steps is None',
