@@ -10,6 +10,7 @@ import tempfile
 import textwrap
 import time
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -414,6 +415,12 @@ def test_mirrored_strategy_of_one_device():
 # How many batches an input function gives.
 
 
+def _from_arrays(num_epochs):
+    rows = {'x': np.ones([4, 1], np.float32)}
+    return v1.estimator.inputs.numpy_input_fn(
+        rows, batch_size=2, num_epochs=num_epochs, shuffle=True)()
+
+
 @pytest.mark.parametrize('make, expected', [
     (lambda d: d, 10),
     (lambda d: d.batch(3), 4),
@@ -422,21 +429,55 @@ def test_mirrored_strategy_of_one_device():
     (lambda d: d.repeat(), 'infinite'),
     (lambda d: d.repeat().take(5), 5),
     (lambda d: d.shuffle(3).repeat().prefetch(1).map(lambda x: x + 1), 'infinite'),
-    (lambda d: d.filter(lambda x: x > 3), 'unknown'),
+    (lambda d: d.filter(lambda x: x > 3), 'finite'),
+    (lambda d: d.repeat().filter(lambda x: x > 3), 'unknown'),
+    (lambda d: d.shard(3, 1), 3),
+    (lambda d: d.shard(3, 0).batch(2), 2),
+    (lambda d: d.shard(3, 0).repeat(), 'infinite'),
+    (lambda d: d.filter(lambda x: x > 3).batch(2).repeat(3), 'finite'),
     (lambda d: d.skip(4), 6),
     (lambda d: d.concatenate(d), 20),
     (lambda d: tf.data.Dataset.zip((d, d.repeat())), 10),
     (lambda d: d.padded_batch(4), 3),
-    (lambda d: d.flat_map(tf.data.Dataset.from_tensors), 'unknown'),
+    (lambda d: d.flat_map(tf.data.Dataset.from_tensors), 'finite'),
+    (lambda d: d.interleave(lambda x: d.repeat()), 'infinite'),
+    (lambda d: d.repeat().interleave(tf.data.Dataset.from_tensors), 'infinite'),
+    (lambda d: d.interleave(lambda x: tf.data.TextLineDataset('a').map(lambda y: y)), 'finite'),
+    (lambda d: d.batch(2).unbatch(), 'finite'),
+    (lambda d: tf.data.TFRecordDataset(['a', 'b']).shuffle(3).batch(2), 'finite'),
+    (lambda d: tf.data.TFRecordDataset(['a']).repeat(), 'infinite'),
+    (lambda d: tf.data.Dataset.list_files('*').interleave(tf.data.TextLineDataset), 'finite'),
+    (lambda d: tf.data.Dataset.from_generator(lambda: iter([1]), tf.int32).take(3), 'finite'),
+    (lambda d: tf.data.experimental.sample_from_datasets([d, d]), 'finite'),
     (lambda d: tf.data.Dataset.from_generator(lambda: iter([1]), tf.int32), 'unknown'),
     (lambda d: tf.data.Dataset.from_generator(lambda: iter([1]), tf.int32).repeat(), 'infinite'),
     (lambda d: tf.data.Dataset.from_tensor_slices([1, 2]), 2),
     (lambda d: tf.zeros([3]), 'infinite'),
-    (lambda d: v1.data.make_one_shot_iterator(d).get_next(), 'unknown'),
+    (lambda d: v1.data.make_one_shot_iterator(d.batch(3)).get_next(), 4),
+    (lambda d: v1.data.make_initializable_iterator(d.repeat()).get_next() + 1, 'infinite'),
+    (lambda d: v1.data.Iterator.from_structure(tf.int64, []).get_next(), 'unknown'),
+    (lambda d: _from_arrays(num_epochs=2), 'finite'),
+    (lambda d: _from_arrays(num_epochs=None), 'infinite'),
+    (lambda d: v1.train.string_input_producer(['a']).dequeue(), 'unknown'),
 ])
 def test_cardinality(make, expected):
     with tf.Graph().as_default():
         assert cardinality.of_input(make(tf.data.Dataset.range(10))) == expected
+
+
+@pytest.mark.parametrize('make, expected', [
+    (lambda d: d.shard(3, 1), True),
+    (lambda d: d.shuffle(2).shard(3, 2).batch(2), False),
+    (lambda d: d.shard(3, 1).batch(3), True),
+    (lambda d: d.shard(5, 1), False),
+    (lambda d: d.shard(3, 1).repeat(), False),
+    (lambda d: d.filter(lambda x: x > 3).shard(3, 1), False),
+    (lambda d: v1.data.make_one_shot_iterator(d.shard(3, 1)).get_next(), True),
+    (lambda d: d, False),
+])
+def test_shards_of_other_sizes(make, expected):
+    with tf.Graph().as_default():
+        assert cardinality.shards_differ(make(tf.data.Dataset.range(10))) is expected
 
 
 @pytest.mark.parametrize('make, expected', [

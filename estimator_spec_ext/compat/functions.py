@@ -12,6 +12,7 @@ from typing import Any, Iterator
 
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
+from tensorflow.python.framework import function_def_to_graph as _function_def_to_graph
 
 from estimator_spec_ext.compat import graphs
 
@@ -62,6 +63,28 @@ def summary_of_call(graph: tf.Graph, op: tf.Operation, bodies: dict[str, Summary
         nodes.extend(body.nodes)
         writes.update(position + offset for position in body.writes)
     return Summary(tuple(nodes), frozenset(writes))
+
+
+def outputs_of_attribute(op: tf.Operation, name: str) -> tuple[tf.Tensor, ...]:
+    """The results of the function that an attribute of an op names, in a graph of their own.
+
+    Args:
+      op: the op.
+      name: of the attribute.
+
+    Returns:
+      The tensors; () when the function cannot be read.
+    """
+    function = graphs.attribute(op, name)
+    definition = graphs.function_definition(op.graph, getattr(function, 'name', ''))
+    if definition is None:
+        return ()
+    try:
+        with op.graph.as_default():  # where functions are looked for that this one calls
+            made = _function_def_to_graph.function_def_to_graph(definition)
+    except (ValueError, KeyError, tf.errors.OpError):
+        return ()
+    return tuple(made.outputs)
 
 
 def _called_names(attributes: Any) -> Iterator[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Union
+from typing import Any, Optional, Union
 
-from estimator_spec_ext.compat import estimator_internals, tf, v1
+from estimator_spec_ext.compat import estimator_internals, functions, queues, tf, v1
 
-INFINITE, UNKNOWN = 'infinite', 'unknown'
+# FINITE: it ends, and only the data know when.
+INFINITE, FINITE, UNKNOWN = 'infinite', 'finite', 'unknown'
 Cardinality = Union[int, str]
 
 # Datasets that give as many elements as they get.
@@ -19,20 +20,39 @@ _SAME = frozenset({
     'SetStatsAggregatorDataset', 'AssertCardinalityDataset', 'NonSerializableDataset',
     'ParseExampleDataset', 'ParseExampleDatasetV2', 'BytesProducedStatsDataset',
     'MapAndBatchDataset', 'ExperimentalMapAndBatchDataset'})
+# Datasets that end when what they read ends, after another number of elements.
+_ENDS_WITH_INPUT = frozenset({
+    'FilterDataset', 'TakeWhileDataset', 'ExperimentalTakeWhileDataset', 'UnbatchDataset',
+    'ExperimentalUnbatchDataset', 'WindowDataset', 'GroupByWindowDataset',
+    'GroupByReducerDataset', 'RebatchDataset', 'RebatchDatasetV2', 'UniqueDataset',
+    'SamplingDataset', 'IgnoreErrorsDataset', 'ExperimentalIgnoreErrorsDataset',
+    'SlidingWindowDataset', 'ExperimentalSlidingWindowDataset'})
+_FILES = frozenset({
+    'TextLineDataset', 'TFRecordDataset', 'TFRecordDatasetV2', 'FixedLengthRecordDataset',
+    'FixedLengthRecordDatasetV2', 'CSVDataset', 'CSVDatasetV2', 'ExperimentalCSVDataset',
+    'MatchingFilesDataset', 'ExperimentalMatchingFilesDataset', 'SqlDataset',
+    'ExperimentalSqlDataset', 'SparseTensorSliceDataset', 'LMDBDataset', 'ExperimentalLMDBDataset'})
+# Datasets of datasets: their function makes one for each element.
+_FLATTEN = frozenset({
+    'FlatMapDataset', 'InterleaveDataset', 'ParallelInterleaveDataset',
+    'ParallelInterleaveDatasetV2', 'ParallelInterleaveDatasetV3', 'ParallelInterleaveDatasetV4',
+    'LegacyParallelInterleaveDatasetV2', 'ExperimentalParallelInterleaveDataset'})
 _BATCHES = frozenset({'BatchDataset', 'BatchDatasetV2', 'PaddedBatchDataset',
                       'PaddedBatchDatasetV2', 'ParallelBatchDataset', 'MapAndBatchDataset',
                       'ExperimentalMapAndBatchDataset'})
 _MAX_DEPTH = 200
 
 
-def of_input(result: Any) -> Cardinality:
+def of_input(result: Any, shard: Optional[int] = None) -> Cardinality:
     """How many batches Estimator gets from what an input function returned.
 
     Args:
       result: a dataset or tensors of the current graph.
+      shard: which shard to count, -1 for the last; None for the one that the graph takes.
 
     Returns:
-      A number, 'infinite' or 'unknown'. Tensors that come from no dataset and no queue never end.
+      A number, 'infinite', 'finite' for data that end at a place that is not known, or 'unknown'.
+      Tensors that come from no dataset and no queue never end.
 
     Example:
       >>> with tf.Graph().as_default():
@@ -40,58 +60,148 @@ def of_input(result: Any) -> Cardinality:
       7
     """
     if isinstance(result, tf.data.Dataset):
-        return _of_variant(estimator_internals.dataset_variant(result), 0)
+        return _Count(shard).of_variant(estimator_internals.dataset_variant(result), 0)
     tensors = [item for item in tf.nest.flatten(result, expand_composites=True)
                if isinstance(item, tf.Tensor)]
     graph = v1.get_default_graph()
-    if not tensors or graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS):
+    if not tensors:
         return UNKNOWN
+    if graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS):
+        return _of_queues(graph)
     seen: set[Any] = set()
+    found: list[Cardinality] = []
     stack = [tensor.op for tensor in tensors]
     while stack:
         op = stack.pop()
         if op in seen:
             continue
         seen.add(op)
+        if op.type == 'IteratorGetNext':
+            found.append(_Count(shard).of_iterator(op.inputs[0].op))
+            continue
         if (op.type.startswith(('Iterator', 'OneShotIterator', 'Queue', 'Reader', 'PyFunc',
                                 'EagerPyFunc', 'MultiDeviceIterator', 'Placeholder'))
                 or op.type in ('DatasetToSingleElement', 'StatefulPartitionedCall')):
             return UNKNOWN
         stack.extend(tensor.op for tensor in op.inputs)
-    return INFINITE
+    return _smallest(found)
 
 
-def _of_variant(tensor: Any, depth: int) -> Cardinality:
-    op = tensor.op
-    if depth > _MAX_DEPTH:
+def shards_differ(result: Any) -> bool:
+    """Whether the shards of a dataset are known to have other numbers of batches.
+
+    Args:
+      result: a dataset or tensors of the current graph.
+
+    Example:
+      >>> with tf.Graph().as_default():
+      ...     shards_differ(tf.data.Dataset.range(10).shard(3, 1).batch(2))
+      False
+      >>> with tf.Graph().as_default():
+      ...     shards_differ(tf.data.Dataset.range(10).shard(3, 1))
+      True
+    """
+    sizes = of_input(result, 0), of_input(result, -1)
+    return all(isinstance(size, int) for size in sizes) and sizes[0] != sizes[1]
+
+
+def _of_queues(graph: Any) -> Cardinality:
+    """What numpy_input_fn and pandas_input_fn feed; other queues may take anything."""
+    epochs = [queues.epochs(runner)
+              for runner in graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS)]
+    if None in epochs:
         return UNKNOWN
-    inputs = [item for item in op.inputs if item.dtype == tf.variant]
-    kind = op.type
-    if kind == 'TensorDataset':
-        return 1
-    if kind == 'TensorSliceDataset':
-        return _slices(op)
-    if kind == 'RangeDataset':
-        return _range(op)
-    if kind == 'ZipDataset':
-        return _smallest([_of_variant(item, depth + 1) for item in inputs])
-    if kind == 'ConcatenateDataset':
-        return _sum([_of_variant(item, depth + 1) for item in inputs])
-    if len(inputs) != 1:
-        return UNKNOWN
-    inner = _of_variant(inputs[0], depth + 1)
-    if kind in ('RepeatDataset', 'ShuffleAndRepeatDataset', 'ShuffleAndRepeatDatasetV2'):
-        return _repeated(inner, _constant(op.inputs[1 if kind == 'RepeatDataset' else 4]))
-    if kind == 'TakeDataset':
-        return _taken(inner, _constant(op.inputs[1]))
-    if kind == 'SkipDataset':
-        count = _constant(op.inputs[1])
-        return _shifted(inner, count)
-    if kind in _BATCHES:
-        return _batched(op, inner)
-    if kind in _SAME:
-        return inner
-    return UNKNOWN
+    return INFINITE if all(math.isinf(count) for count in epochs) else FINITE
+
+
+class _Count:
+    """Counts the elements of datasets; of each shard, the one that is asked for."""
+
+    def __init__(self, shard: Optional[int]) -> None:
+        self._shard = shard
+
+    def of_iterator(self, op: Any) -> Cardinality:
+        """What an iterator goes through, when that is one dataset for certain."""
+        if op.type == 'OneShotIterator':
+            return self._of_body(op, 'dataset_factory', 0)
+        made = [user for tensor in op.outputs for user in tensor.consumers()
+                if user.type == 'MakeIterator']
+        return self.of_variant(made[0].inputs[0], 0) if len(made) == 1 else UNKNOWN
+
+    def of_variant(self, tensor: Any, depth: int) -> Cardinality:
+        """The elements of the dataset behind a tensor."""
+        op = tensor.op
+        if depth > _MAX_DEPTH:
+            return UNKNOWN
+        kind = op.type
+        if kind == 'TensorDataset':
+            return 1
+        if kind == 'TensorSliceDataset':
+            return _slices(op)
+        if kind == 'RangeDataset':
+            return _range(op)
+        if kind in _FILES:
+            return FINITE
+        inputs = [self.of_variant(item, depth + 1) for item in op.inputs
+                  if item.dtype == tf.variant]
+        if kind == 'ZipDataset':
+            return _smallest(inputs)
+        if kind == 'ConcatenateDataset':
+            return _sum(inputs)
+        if kind == 'DirectedInterleaveDataset':
+            return FINITE if all(map(_ends, inputs[1:])) or _ends(inputs[0]) else UNKNOWN
+        if kind in _FLATTEN and inputs:
+            return self._flattened(op, inputs[0], depth)
+        return self._of_one(op, inputs[0]) if len(inputs) == 1 else UNKNOWN
+
+    def _of_one(self, op: Any, inner: Cardinality) -> Cardinality:
+        """A dataset that reads one other."""
+        kind = op.type
+        if kind in ('RepeatDataset', 'ShuffleAndRepeatDataset', 'ShuffleAndRepeatDatasetV2'):
+            return _repeated(inner, _constant(op.inputs[1 if kind == 'RepeatDataset' else 4]))
+        if kind == 'TakeDataset':
+            return _taken(inner, _constant(op.inputs[1]))
+        if kind == 'SkipDataset':
+            return _shifted(inner, _constant(op.inputs[1]))
+        if kind == 'ShardDataset':
+            return self._sharded(inner, _constant(op.inputs[1]), _constant(op.inputs[2]))
+        if kind in _BATCHES:
+            return _batched(op, inner)
+        if kind in _ENDS_WITH_INPUT:
+            return FINITE if _ends(inner) else UNKNOWN
+        return inner if kind in _SAME else UNKNOWN
+
+    def _sharded(self, inner: Cardinality, count: Any, index: Any) -> Cardinality:
+        if self._shard is not None and count:
+            index = self._shard % count
+        if not isinstance(inner, int):
+            return inner
+        if not count or index is None:
+            return FINITE
+        return max(0, -(-(inner - int(index)) // int(count)))
+
+    def _flattened(self, op: Any, outer: Cardinality, depth: int) -> Cardinality:
+        """One dataset after the other, or several by turns."""
+        if outer == 0 or outer == INFINITE:
+            return outer
+        inner = self._of_body(op, 'f', depth)
+        if inner == INFINITE and isinstance(outer, int):
+            return INFINITE
+        return FINITE if _ends(outer) and _ends(inner) else UNKNOWN
+
+    def _of_body(self, op: Any, name: str, depth: int) -> Cardinality:
+        """The dataset that a function gives."""
+        outputs = functions.outputs_of_attribute(op, name)
+        if len(outputs) != 1 or outputs[0].dtype != tf.variant:
+            return UNKNOWN
+        tensor = outputs[0]
+        while tensor.op.type == 'Identity':
+            tensor = tensor.op.inputs[0]
+        return self.of_variant(tensor, depth + 1)
+
+
+def _ends(size: Cardinality) -> bool:
+    return isinstance(size, int) or size == FINITE
 
 
 def _constant(tensor: Any) -> Any:
@@ -104,29 +214,28 @@ def _slices(op: Any) -> Cardinality:
         rows = tf.compat.dimension_value(tensor.shape[0]) if tensor.shape.rank else None
         if rows is not None and tensor.dtype != tf.variant:
             return int(rows)
-    return UNKNOWN
+    return FINITE
 
 
 def _range(op: Any) -> Cardinality:
     start, stop, step = (_constant(tensor) for tensor in op.inputs[:3])
     if None in (start, stop, step) or step == 0:
-        return UNKNOWN
+        return FINITE
     return max(0, math.ceil((stop - start) / step))
 
 
 def _smallest(parts: list[Cardinality]) -> Cardinality:
     if all(part == INFINITE for part in parts):
         return INFINITE
-    if UNKNOWN in parts:
-        return UNKNOWN
+    if FINITE in parts or UNKNOWN in parts:
+        return FINITE if any(map(_ends, parts)) else UNKNOWN
     return min(part for part in parts if isinstance(part, int))
 
 
 def _sum(parts: list[Cardinality]) -> Cardinality:
-    if INFINITE in parts:
-        return INFINITE
-    if UNKNOWN in parts:
-        return UNKNOWN
+    for kind in (INFINITE, UNKNOWN, FINITE):
+        if kind in parts:
+            return kind
     return sum(part for part in parts if isinstance(part, int))
 
 
@@ -137,7 +246,7 @@ def _repeated(inner: Cardinality, count: Any) -> Cardinality:
         return INFINITE if inner == INFINITE else UNKNOWN
     if count < 0 or inner == INFINITE:
         return INFINITE
-    return inner * count if isinstance(inner, int) else UNKNOWN
+    return inner * count if isinstance(inner, int) else inner
 
 
 def _taken(inner: Cardinality, count: Any) -> Cardinality:
@@ -147,14 +256,14 @@ def _taken(inner: Cardinality, count: Any) -> Cardinality:
         return inner
     if inner == INFINITE:
         return int(count)
-    return min(inner, int(count)) if isinstance(inner, int) else UNKNOWN
+    return min(inner, int(count)) if isinstance(inner, int) else FINITE
 
 
 def _shifted(inner: Cardinality, count: Any) -> Cardinality:
     if inner == INFINITE and count is not None and count >= 0:
         return INFINITE
     if count is None or not isinstance(inner, int):
-        return UNKNOWN
+        return FINITE if _ends(inner) else UNKNOWN
     return 0 if count < 0 else max(0, inner - int(count))
 
 
@@ -163,7 +272,7 @@ def _batched(op: Any, inner: Cardinality) -> Cardinality:
         return inner
     size, drop = _batch_arguments(op)
     if not size or drop is None:
-        return UNKNOWN
+        return FINITE
     return inner // size if drop else -(-inner // size)
 
 
@@ -203,5 +312,5 @@ def ends_evenly(result: Any) -> bool:
             return False
         op = inputs[0].op
     size, drop = _batch_arguments(op)
-    rows = _of_variant(next(item for item in op.inputs if item.dtype == tf.variant), 0)
+    rows = _Count(None).of_variant(next(item for item in op.inputs if item.dtype == tf.variant), 0)
     return bool(drop) or bool(size) and isinstance(rows, int) and rows % size == 0

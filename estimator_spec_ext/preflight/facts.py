@@ -6,9 +6,12 @@ import dataclasses
 from typing import Any, Mapping, Optional
 
 from estimator_spec_ext import describe, registry
-from estimator_spec_ext.compat import checkpoints, frames, graphs
+from estimator_spec_ext.compat import checkpoints, frames, graphs, role_internals
+from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.diagnostics import Report, Severity
 from estimator_spec_ext.facts import Crash as RuleCrash
+from estimator_spec_ext.preflight import tf_config
+from estimator_spec_ext.preflight.stopping import Stop, stops
 
 TRAIN, EVAL, PREDICT = 'train', 'eval', 'infer'
 # Beside the methods of an estimator: early-stopping hooks that were made and given to none of them.
@@ -111,8 +114,10 @@ class ModeFacts(Placed):
       tap: what was seen on the way; None once the graph has been let go.
       report: what the rules of the spec and of the graph found.
       crash: the exception that ended the building; None when all went well.
-      cardinality: batches of the input: a number, 'infinite' or 'unknown'; None without input.
+      cardinality: batches of the input: a number, 'infinite', 'finite', 'unknown'; None without.
       ends_evenly: whether the last batch of the input is known to be as large as the others.
+      shards_differ: whether the shards of the input are known to have other numbers of batches.
+      stops: the hooks of the spec that end the training.
       saved: what TRAIN writes into a checkpoint; None when it cannot be told.
       restored: what the mode restores from a checkpoint; None when it cannot be told.
       features: dtype and shape of each feature by name, as text; {} for a bare tensor.
@@ -151,6 +156,8 @@ class ModeFacts(Placed):
         self.crash: Optional[Crash] = None
         self.cardinality: Any = None
         self.ends_evenly = False
+        self.shards_differ = False
+        self.stops: tuple[Stop, ...] = ()
         self.saved: Optional[checkpoints.Entries] = None
         self.restored: Optional[checkpoints.Entries] = None
         self.features: dict[str, str] = {}
@@ -265,7 +272,9 @@ class JobFacts(Placed):
       builds: the modes that were built, in order; PREDICT once for each serving receiver.
       second: modes that were built a second time, in a graph of their own.
       checkpoint: the newest `Checkpoint` in model_dir; None when there is none.
-      config: a copy of the `RunConfig`.
+      config: a copy of the `RunConfig`; under a strategy it says nothing of the cluster.
+      cluster: the addresses by job in TF_CONFIG; {} for a job of one process.
+      collective: whether the tasks wait for each other in collective ops.
       seconds_per_step: measured by a rehearsal; None without one.
     """
 
@@ -275,6 +284,10 @@ class JobFacts(Placed):
         super().__init__()
         self.job = job
         self.config = job.config
+        self.cluster = tf_config.cluster_of_environment()
+        strategy = internals.train_strategy(job.estimator)
+        self.collective = role_internals.is_collective(strategy)
+        self._has_strategy = strategy is not None
         self.seconds_per_step: Optional[float] = None
         self.builds = builds
         self.second = second
@@ -288,6 +301,25 @@ class JobFacts(Placed):
     def start_step(self) -> int:
         """The global step at which training starts."""
         return (self.checkpoint.step or 0) if self.checkpoint is not None else 0
+
+    @property
+    def stops(self) -> tuple[Stop, ...]:
+        """The hooks that end the training, of the `TrainSpec` and of the spec."""
+        spec = self.job.train_spec
+        given = () if spec is None else stops(spec.hooks, 'hooks')
+        return (*given, *(self.train.stops if self.train is not None else ()))
+
+    @property
+    def trainers(self) -> int:
+        """How many tasks train."""
+        return tf_config.workers({'cluster': self.cluster})
+
+    @property
+    def has_evaluator(self) -> bool:
+        """Whether the evaluations are made by a task of their own."""
+        if self.job.eval_spec is None or not self.cluster or 'master' in self.cluster:
+            return False
+        return 'evaluator' in self.cluster or not self._has_strategy
 
     @property
     def warm_starts(self) -> bool:

@@ -28,6 +28,8 @@ from estimator_spec_ext.preflight import (
     crashes,
     receivers,
     replicas,
+    stopping,
+    tf_config,
     trained,
     warm_start,
 )
@@ -65,7 +67,10 @@ class Builder:
         self.rule_crashes: list[Any] = []
         self._labels: list[Any] = []
         self._usual: Optional[ModeFacts] = None
-        self._workers = getattr(job.config, 'num_worker_replicas', None)
+        # Under a strategy RunConfig says nothing of the cluster.
+        cluster = tf_config.cluster_of_environment()
+        self._workers = (tf_config.workers({'cluster': cluster}) if cluster
+                         else getattr(job.config, 'num_worker_replicas', None))
 
     def steps(self) -> list[tuple[str, Callable[[], ModeFacts]]]:
         """A name and a function for each build, in the order in which stock builds them."""
@@ -223,6 +228,7 @@ class Builder:
         if tap.inputs is not None:
             facts.cardinality = cardinality.of_input(tap.inputs)
             facts.ends_evenly = cardinality.ends_evenly(tap.inputs)
+            facts.shards_differ = cardinality.shards_differ(tap.inputs)
         facts.features = feature_texts(tap.features)
         facts.restored = checkpoints.entries(tap.scaffold)
         facts.fills_itself = (getattr(tap.scaffold, 'init_fn', None) is not None
@@ -231,6 +237,8 @@ class Builder:
             facts.metrics = tuple(sorted({*map(str, tap.fields['eval_metric_ops'] or ()), 'loss'}))
         if facts.mode == TRAIN:
             facts.saved = _saved(tap, facts.restored, self._job.train_spec)
+            facts.stops = tuple(stop for field in ('training_hooks', 'training_chief_hooks')
+                                for stop in stopping.stops(tap.fields.get(field), field))
         if tap.receiver is not None:
             kept, facts.dropped = export_internals.dry_signatures(tap.receiver, tap.spec)
             facts.signatures = tuple(sorted(kept))

@@ -19,7 +19,7 @@ from estimator_spec_ext.compat import (
 )
 from estimator_spec_ext.diagnostics import Report
 from estimator_spec_ext.hooks import class_name, stored_attributes
-from estimator_spec_ext.preflight import cardinality, input_print
+from estimator_spec_ext.preflight import cardinality, input_print, stopping
 from estimator_spec_ext.preflight.facts import Place
 
 _WRITERS = (v1.train.SummarySaverHook, v1.train.StepCounterHook, v1.train.ProfilerHook)
@@ -134,7 +134,7 @@ class RoleGraph:
       writers: the hooks that write files, TensorFlow's own left out.
       hooks: names of the classes of all hooks of the session.
       last_steps: the steps at which hooks end the training: (class, step).
-      cardinality: how many batches the input has: a number, 'infinite', 'unknown'.
+      cardinality: how many batches the input has: a number, 'infinite', 'finite', 'unknown'.
       input_print: the same for two tasks that read the same rows in the same order; None when
         that is not known.
       model_dir: as the estimator has it; None where it makes a temporary folder.
@@ -207,7 +207,9 @@ def read(role: str, made: role_internals.RoleBuild) -> dict[str, Any]:
         'fills_itself': getattr(scaffold, 'init_fn', None) is not None,
         'writers': tuple(found for found in map(_writer, _users_hooks(made)) if found),
         'hooks': tuple(map(class_name, own_hooks)),
-        'last_steps': tuple(_last_steps(own_hooks)),
+        'last_steps': tuple(
+            (class_name(hook), stop.step(0)) for hook in own_hooks
+            for stop in stopping.stops([hook], '') if stop.step(0) is not None),
         'cardinality': _cardinality(made.tap.inputs),
         'input_print': input_print.of_input(made.tap.inputs),
         'operations': len(made.tap.graph.get_operations()),
@@ -282,17 +284,6 @@ def _writer(hook: Any) -> Optional[Writer]:
             folder = path.rstrip('/') if '://' in path else os.path.abspath(path)
             return Writer(saves, class_name(hook), folder)
     return None
-
-
-def _last_steps(hooks: list[Any]) -> list[tuple[str, int]]:
-    found = []
-    for hook in hooks:
-        if isinstance(hook, v1.train.StopAtStepHook):
-            stored = dict(stored_attributes(hook))
-            step = stored.get('_last_step') or stored.get('_num_steps')
-            if isinstance(step, int):
-                found.append((class_name(hook), step))
-    return found
 
 
 def _cardinality(inputs: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
 import re
 from typing import Any, Iterator, Mapping, Optional, Union
 
@@ -158,6 +159,14 @@ def workers(config: Mapping[str, Any]) -> int:
     """How many tasks train, the chief included; 1 without a cluster."""
     cluster = config.get('cluster') or {}
     return max(1, sum(len(cluster.get(job) or ()) for job in ('chief', 'master', 'worker')))
+
+
+def cluster_of_environment() -> dict[str, Any]:
+    """The addresses by job in the environment's TF_CONFIG; {} without a cluster."""
+    config, broken = parse(os.environ.get('TF_CONFIG'))
+    if broken is not None or list(shape_faults(config)):
+        return {}
+    return {job: listed for job, listed in (config.get('cluster') or {}).items() if listed}
 
 
 def addresses(config: Mapping[str, Any]) -> dict[str, str]:

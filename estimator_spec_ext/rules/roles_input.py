@@ -117,7 +117,7 @@ def _step(step: Any) -> str:
 def _ends_first(there: Any, here: Any, last_step: Any) -> bool:
     """Whether the data of one task ends before that of the other, and before the last step."""
     sizes = (there.cardinality, here.cardinality)
-    if sizes[0] == sizes[1] or 'unknown' in sizes:
+    if sizes[0] == sizes[1] or {'unknown', 'finite'}.intersection(sizes):
         return False
     numbers = [size for size in sizes if isinstance(size, int)]
     return last_step is None or min(numbers) < last_step
