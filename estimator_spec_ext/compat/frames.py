@@ -20,6 +20,8 @@ _LIBRARIES = tuple(_SITE + name + os.sep for name in (
     'tensorflow', 'tensorflow_estimator', 'keras', 'tf_keras', 'tensorboard', 'absl', 'six',
     'wrapt'))
 _DISTRIBUTE = os.sep.join(('', 'tensorflow', 'python', 'distribute', 'input_'))
+_NN = os.sep + 'nn_impl_distribute.py'
+_OVER_REPLICAS = ('compute_average_loss', 'scale_regularization_loss')
 # Marks the copy of an Estimator that works in a scratch folder.
 REHEARSAL = '_ese_is_rehearsal'
 _CONVERTED = '__autograph_generated_file'
@@ -99,6 +101,16 @@ def calling_config() -> Any:
             return None
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def made_by_loss_function(op: Any) -> bool:
+    """Whether `tf.nn` made this op of a loss to suit the sum over replicas."""
+    try:
+        frames = op.traceback
+    except Exception:  # noqa: BLE001 - an op of an imported graph may have none
+        return False
+    return any(frame.name in _OVER_REPLICAS and frame.filename.endswith(_NN)
+               for frame in frames or ())
 
 
 def made_by_tensorflow_input(op: Any) -> bool:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import linecache
 import math
-import types
-from typing import Any, Iterator
+import tokenize
+from typing import Any
 
-from estimator_spec_ext.compat import distribution, tf
+from estimator_spec_ext.code_names import names_of
+from estimator_spec_ext.compat import distribution, frames, tf
 from estimator_spec_ext.compat import estimator_internals as internals
 
 _NAME = 'num_replicas_in_sync'
-_AVERAGES = 'compute_average_loss'
 _STEPS_BACK = 6
+_SUMS = ('Add', 'AddV2', 'AddN')
 
 
 def divided_loss(tap: internals.Tap) -> Any:
     """The op that divides the loss of a replica by the number of replicas; None without one.
 
     A division by 2 may mean anything: it counts only when model_fn, or a function that it calls,
-    asks a strategy for the number.
+    asks a strategy for the number, and the number is not written in that line.
 
     Args:
       tap: the build, in a replica of TRAIN.
@@ -31,53 +34,44 @@ def divided_loss(tap: internals.Tap) -> Any:
     if (replicas < 2 or not isinstance(loss, tf.Tensor)
             or not internals.loss_is_scaled(tap.graph)):
         return None
-    names = set(_names(tap.model_fn, 0, set()))
-    op = loss.op
-    for _ in range(_STEPS_BACK):
-        factor = _factor(op)
-        if factor is not None and _NAME in names and math.isclose(
-                max(factor, 1 / factor), replicas, rel_tol=1e-6):
+    asks = _NAME in names_of(tap.model_fn)
+    todo = [(loss.op, True, 0)]
+    while todo:
+        op, alone, depth = todo.pop()
+        if frames.made_by_loss_function(op) and op.type in ('RealDiv', 'DivNoNan'):
             return op
-        if op.type in ('RealDiv', 'DivNoNan') and factor is None and _AVERAGES in names:
+        if asks and alone and math.isclose(_divisor(op), replicas, rel_tol=1e-6) and (
+                not _is_written(op, replicas)):
             return op
         rest = [tensor.op for tensor in op.inputs if tf.get_static_value(tensor) is None]
-        if op.type not in ('Identity', 'Reshape', 'RealDiv', 'Mul', 'Squeeze') or len(rest) != 1:
-            return None
-        op = rest[0]
+        if depth < _STEPS_BACK and (op.type in _SUMS or len(rest) == 1 and op.type in (
+                'Identity', 'Reshape', 'RealDiv', 'Mul', 'Squeeze', 'Sum')):
+            todo += [(each, alone and op.type not in (*_SUMS, 'Sum'), depth + 1) for each in rest]
     return None
 
 
-def _factor(op: Any) -> Any:
-    """The constant by which an op multiplies or divides; None when it does neither."""
+def _divisor(op: Any) -> float:
+    """The constant by which an op divides; 0 when it does not."""
     if op.type not in ('RealDiv', 'DivNoNan', 'Mul') or len(op.inputs) != 2:
-        return None
-    for tensor in op.inputs:
+        return 0.
+    for tensor in op.inputs if op.type == 'Mul' else op.inputs[1:]:
         value = tf.get_static_value(tensor)
         if value is not None and value.shape == () and float(value) > 0:
-            return float(value)
-    return None
+            return 1 / float(value) if op.type == 'Mul' else float(value)
+    return 0.
 
 
-def _names(function: Any, depth: int, seen: set[int]) -> Iterator[str]:
-    """Names that a function uses, and those of the plain functions that it calls."""
-    if isinstance(function, types.MethodType):
-        function = function.__func__
-    if not isinstance(function, types.FunctionType) or id(function) in seen or depth > 3:
-        return
-    seen.add(id(function))
-    for code in _codes(function.__code__):
-        yield from code.co_names
-        for name in code.co_names:
-            yield from _names(function.__globals__.get(name), depth + 1, seen)
-    for cell in function.__closure__ or ():
-        try:
-            yield from _names(cell.cell_contents, depth + 1, seen)
-        except ValueError:  # an empty cell
-            continue
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
+def _is_written(op: Any, replicas: int) -> bool:
+    """Whether the user's line that made an op has the number itself in it."""
+    file, line = frames.op_site(op)
+    text = linecache.getline(file, line).strip() if file and line else ''
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError):  # a part of a statement
+        return False
+    for token in tokens:
+        if token.type == tokenize.NUMBER and token.string.replace('.', '', 1).isdigit():
+            number = float(token.string)
+            if number in (replicas, 1 / replicas):
+                return True
+    return False

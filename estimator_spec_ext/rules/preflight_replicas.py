@@ -32,6 +32,57 @@ def _halves(features: Any, labels: Any, mode: str) -> Any:
     return _scaled(prediction, labels, mode, lambda loss: loss / 2.)
 
 
+def _by_keras(features: Any, labels: Any, mode: str) -> Any:
+    """What tf.keras wants: a sum over the batch of all replicas."""
+    prediction = jobs.linear(features)
+    if mode != 'train':
+        return jobs.spec(mode, prediction, labels)
+    weights = tf.add_n([tf.nn.l2_loss(each) for each in v1.trainable_variables()])
+    return _scaled(prediction, labels, mode, lambda loss: tf.nn.compute_average_loss(
+        tf.reduce_sum(tf.square(prediction - labels), 1), global_batch_size=8)
+        + tf.nn.scale_regularization_loss(weights))
+
+
+class _Net:
+    """A model_fn that is an object."""
+
+    def __call__(self, features: Any, labels: Any, mode: str) -> Any:
+        prediction = jobs.linear(features)
+        if mode != 'train':
+            return jobs.spec(mode, prediction, labels)
+        return _scaled(prediction, labels, mode, self.shared)
+
+    def shared(self, loss: Any) -> Any:
+        """The loss, divided."""
+        share = 1. / tf.distribute.get_strategy().num_replicas_in_sync
+        return share * loss
+
+
+def bad_average() -> Any:
+    """The loss of a guide to custom training loops."""
+    return _mirrored(_by_keras)
+
+
+def bad_method() -> Any:
+    """The division is in a method."""
+    return _mirrored(_Net().__call__)
+
+
+def _faster(features: Any, labels: Any, mode: str) -> Any:
+    prediction = jobs.linear(features)
+    if mode != 'train':
+        return jobs.spec(mode, prediction, labels)
+    rate = .01 * tf.distribute.get_strategy().num_replicas_in_sync
+    loss = .5 * tf.reduce_mean(tf.square(prediction - labels))
+    train_op = v1.train.AdamOptimizer(rate).minimize(loss, v1.train.get_global_step())
+    return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
+def good_learning_rate() -> Any:
+    """Half of the squared error, and a learning rate for two replicas."""
+    return _mirrored(_faster)
+
+
 def _mirrored(function: Any) -> Any:
     # The default graph of the example: there a strategy looks for devices only in a session.
     strategy = tf.distribute.MirroredStrategy(['/cpu:0', '/cpu:1'])
@@ -54,8 +105,8 @@ class LossDividedTwice(Rule):
     """The loss is divided by the number of replicas, and the optimizer does it again.
 
     What it finds: under a strategy of several replicas, a loss that model_fn divides by
-    `num_replicas_in_sync` (or takes from tf.nn.compute_average_loss), with a tf.compat.v1.train
-    optimizer.
+    `num_replicas_in_sync`, or takes from tf.nn.compute_average_loss or
+    tf.nn.scale_regularization_loss, with a tf.compat.v1.train optimizer.
 
     Why it matters: in an Estimator these optimizers divide the loss by the number of replicas
     themselves. The gradients are too small by that factor; nothing is said.
@@ -74,7 +125,8 @@ class LossDividedTwice(Rule):
     severity = Severity.WARNING
     stage = 'modes'
     mistakes = ('D11',)
-    more_good = (good_half, good_one)
+    more_bad = (bad_average, bad_method)
+    more_good = (good_half, good_one, good_learning_rate)
 
     def check(self, facts: Any) -> Iterator[Finding]:
         for build in facts.of('train'):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, Iterator, Optional
 
-from estimator_spec_ext.compat import early_stopping
+from estimator_spec_ext.compat import early_stopping, tf, v1
 from estimator_spec_ext.compat import estimator as tf_estimator
-from estimator_spec_ext.compat import tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import jobs
