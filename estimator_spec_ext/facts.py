@@ -26,6 +26,7 @@ class JobContext:
       receiver_tensors: the serving receiver's tensors by name (PREDICT).
       num_workers: how many workers train, the chief included; None when it is not known.
       role: e.g. 'worker/1'.
+      is_chief: whether this process is the chief of several workers; None when it is not known.
     """
 
     model_dir: Optional[str] = None
@@ -34,6 +35,7 @@ class JobContext:
     receiver_tensors: Optional[Mapping[str, Any]] = None
     num_workers: Optional[int] = None
     role: Optional[str] = None
+    is_chief: Optional[bool] = None
 
 
 NO_CONTEXT = JobContext()

@@ -71,6 +71,7 @@ class Builder:
         cluster = tf_config.cluster_of_environment()
         self._workers = (tf_config.workers({'cluster': cluster}) if cluster
                          else getattr(job.config, 'num_worker_replicas', None))
+        self._is_chief = getattr(job.config, 'is_chief', None) if job.config.cluster_spec else None
 
     def steps(self) -> list[tuple[str, Callable[[], ModeFacts]]]:
         """A name and a function for each build, in the order in which stock builds them."""
@@ -172,7 +173,7 @@ class Builder:
         return JobContext(
             model_dir=self._job.estimator.model_dir, graph_is_complete=complete,
             extra_hooks=hooks, receiver_tensors=receiver,
-            num_workers=self._workers)
+            num_workers=self._workers, is_chief=self._is_chief)
 
     def _check(self, facts: ModeFacts, tap: internals.Tap, hooks: tuple[Any, ...]) -> Report:
         spec_facts = SpecFacts(facts.mode, tap.fields, context=self._context(tap, hooks, True),

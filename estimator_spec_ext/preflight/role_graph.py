@@ -13,6 +13,7 @@ from estimator_spec_ext.compat import (
     checkpoints,
     distribution,
     frames,
+    rehearsal_internals,
     role_internals,
     tf,
     v1,
@@ -283,7 +284,9 @@ def _writer(hook: Any) -> Optional[Writer]:
             path = os.fspath(value)
             folder = path.rstrip('/') if '://' in path else os.path.abspath(path)
             return Writer(saves, class_name(hook), folder)
-    return None
+    folders = (path if '://' in path else os.path.abspath(path)
+               for path in rehearsal_internals.writers_of(hook) if path)
+    return next((Writer(saves, class_name(hook), folder) for folder in folders), None)
 
 
 def _cardinality(inputs: Any) -> Any:

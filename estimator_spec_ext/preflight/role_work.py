@@ -157,7 +157,8 @@ class _Judge:
 
     def _check(self, tap: Any, hooks: tuple[Any, ...], *, complete: bool) -> None:
         context = JobContext(graph_is_complete=complete, extra_hooks=hooks, role=self._task.role,
-                             num_workers=tf_config.workers(self._task.config))
+                             num_workers=tf_config.workers(self._task.config),
+                             is_chief=tf_config.is_chief(self._task.config))
         facts = SpecFacts(tap.spec.mode, tap.fields, context=context, site=tap.site)
         reasons = engine.reasons(tap.graph)
         known = {name: reasons[name][0] for name in reasons}

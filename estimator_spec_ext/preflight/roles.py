@@ -31,6 +31,7 @@ from estimator_spec_ext.preflight.validate_config import config_report
 
 Config = Mapping[str, Any]
 _AT_ONCE = 2
+_REFUSED = 'Disallowed task type'
 
 
 def preflight_roles(builder: Union[str, Callable[[], Any]],
@@ -349,6 +350,9 @@ def _use_of(results: Mapping[str, Result]) -> tf_config.Use:
     # RunConfig itself, which is the stricter without a strategy, has refused it.
     if any(crash is not None and 'TF_CONFIG' in crash.text for crash in crashes):
         return tf_config.Use(strategy=False, collective=False)
+    # A strategy has refused the cluster before the estimator was there.
+    if any(crash is not None and _REFUSED in crash.text for crash in crashes):
+        return tf_config.Use(strategy=True)
     return tf_config.Use()
 
 

@@ -161,6 +161,13 @@ def workers(config: Mapping[str, Any]) -> int:
     return max(1, sum(len(cluster.get(job) or ()) for job in ('chief', 'master', 'worker')))
 
 
+def is_chief(config: Mapping[str, Any]) -> Optional[bool]:
+    """Whether this is the task of a chief; None in a cluster without one, and without a cluster."""
+    cluster = config.get('cluster') or {}
+    chiefs = {'chief', 'master'} & set(cluster)
+    return (config.get('task') or {}).get('type') in chiefs if chiefs else None
+
+
 def cluster_of_environment() -> dict[str, Any]:
     """The addresses by job in the environment's TF_CONFIG; {} without a cluster."""
     config, broken = parse(os.environ.get('TF_CONFIG'))

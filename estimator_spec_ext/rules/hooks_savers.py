@@ -6,10 +6,11 @@ import json
 import os
 import pathlib
 import re
+import tempfile
 from typing import Any, Iterator, Optional
 
 from estimator_spec_ext import describe, job_role
-from estimator_spec_ext.compat import distribution, tf, v1
+from estimator_spec_ext.compat import distribution, rehearsal_internals, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import JobContext, SpecFacts
 from estimator_spec_ext.hooks import class_name, stored_attributes
@@ -136,8 +137,14 @@ def _saver_of_a_lone_worker() -> Any:
 SaverOnEveryWorker.more_good = (_saver_of_a_lone_worker,)
 
 
+def _written_to(hook: Any) -> Optional[str]:
+    """Where a hook writes summaries or profiles: a directory of its own, or a writer's."""
+    directory = _directory(hook, '_output_dir', '_output_file')
+    return directory or next(filter(None, rehearsal_internals.writers_of(hook)), None)
+
+
 def _is_of_one_task(hook: Any) -> bool:
-    directory = _directory(hook, '_checkpoint_dir', '_output_dir', '_output_file')
+    directory = _directory(hook, '_checkpoint_dir') or _written_to(hook)
     return directory is not None and bool(_OF_ONE_TASK.search(directory))
 
 
@@ -288,7 +295,7 @@ class WriterOnEveryWorker(Rule):
         for place, hook in running_hooks(facts):
             if not isinstance(hook, _WRITERS) or not _on_every_worker(place):
                 continue
-            directory = _directory(hook, '_output_dir', '_output_file')
+            directory = _written_to(hook)
             if directory is None or workers(facts) < 2 or _is_of_one_task(hook):
                 continue
             yield self.finding(
@@ -316,3 +323,16 @@ class WriterOnEveryWorker(Rule):
                 'training_hooks': [
                     v1.train.SummarySaverHook(100, output_dir='job/worker_1', summary_op=summary),
                     v1.train.StepCounterHook(every_n_steps=10)]}
+
+
+def _writer_given() -> Any:
+    """Summaries through a writer that the hook was given."""
+    fields = WriterOnEveryWorker.bad()
+    writer = v1.summary.FileWriter(tempfile.mkdtemp(prefix='ese_example_'))
+    writer.close()
+    hook = v1.train.SummarySaverHook(
+        100, summary_writer=writer, summary_op=v1.summary.scalar('mean', fields['loss']))
+    return {**fields, 'training_hooks': [hook]}
+
+
+WriterOnEveryWorker.more_bad = (_writer_given,)

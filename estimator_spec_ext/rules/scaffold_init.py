@@ -59,7 +59,8 @@ class ScaffoldSkipsInitializers(Rule):
     Why it matters: an op that is given replaces TensorFlow's default, it is not added to it. The
     session refuses to start ("Variables not initialized"), the first step fails with "Table not
     initialized", or the first request to the exported model does. What init_op alone initialises is
-    missing after a restart, which skips it.
+    missing after a restart, which skips it. In a cluster the other workers wait for ever for what
+    the chief does not initialise.
 
     Bad:
         scaffold = tf.compat.v1.train.Scaffold(local_init_op=load_vocabulary)
@@ -76,7 +77,7 @@ class ScaffoldSkipsInitializers(Rule):
     slug = 'scaffold-skips-initializers'
     severity = Severity.ERROR
     modes = (TRAIN, PREDICT)
-    mistakes = ('V9', 'X9')
+    mistakes = ('V9', 'X9', 'D4')
     needs = ('scaffold',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:

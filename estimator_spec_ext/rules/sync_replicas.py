@@ -68,10 +68,14 @@ class SyncReplicasHookMissing(Rule):
             yield self._finding(
                 facts, op, 'the only worker has the hook of SyncReplicasOptimizer with '
                 'is_chief=False')
+        elif facts.context.is_chief and not any(
+                distribution.is_chief_hook(hook) for hook, _ in uses):
+            yield self._finding(
+                facts, op, 'the chief has the hook of SyncReplicasOptimizer with is_chief=False')
         elif _is_other_worker(facts) and any(distribution.is_chief_hook(hook) for hook, _ in uses):
             yield self._finding(
-                facts, op, f'{facts.role} has the hook of SyncReplicasOptimizer with is_chief=True',
-                certain=False)
+                facts, op, f'{facts.role or "this worker"} has the hook of SyncReplicasOptimizer '
+                'with is_chief=True', certain=False)
         elif workers != 1 and all(field == 'training_chief_hooks' for _, field in uses):
             yield self._finding(
                 facts, op, 'the hook of SyncReplicasOptimizer is in training_chief_hooks; expected '
@@ -129,6 +133,8 @@ def _is_held(facts: SpecFacts, queue: Any) -> bool:
 
 
 def _is_other_worker(facts: SpecFacts) -> bool:
+    if facts.context.is_chief is not None:
+        return not facts.context.is_chief
     job, _, number = (facts.role or '').partition('/')
     return job == 'worker' and number not in ('', '0')
 
@@ -160,6 +166,17 @@ def _bad_chief_only() -> Any:
 def _bad_never_chief() -> Any:
     """One worker, and a hook made for another."""
     return {**_fields(training_hooks=True, is_chief=False), 'context': JobContext(num_workers=1)}
+
+
+def _bad_no_chief() -> Any:
+    """No worker calls itself the chief."""
+    return {**_fields(training_hooks=True, is_chief=False),
+            'context': JobContext(num_workers=2, is_chief=True, graph_is_complete=True)}
+
+
+def _bad_first_worker() -> Any:
+    """Beside a chief the first worker is not one."""
+    return {**_fields(training_hooks=True), 'context': JobContext(num_workers=2, is_chief=False)}
 
 
 def _bad_two_chiefs() -> Any:
@@ -219,8 +236,8 @@ def _good_queue_runner() -> Any:
 
 
 SyncReplicasHookMissing.more_bad = (
-    _bad_spec_alone, _bad_chief_only, _bad_never_chief, _bad_two_chiefs,
-    _bad_wrapped)
+    _bad_spec_alone, _bad_chief_only, _bad_never_chief, _bad_no_chief, _bad_first_worker,
+    _bad_two_chiefs, _bad_wrapped)
 SyncReplicasHookMissing.more_good = (
     _good_single_worker, _good_from_train_spec, _good_worker, _good_wrapped,
     _good_own_hook, _good_queue_runner)
