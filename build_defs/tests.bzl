@@ -59,6 +59,7 @@ TESTS = {
         "tests/properties_test.py",
         "tests/reach_test.py",
         "tests/readme_test.py",
+        "tests/roles_hooks_test.py",
         "tests/roles_test.py",
         "tests/rules/export_batch_norm_test.py",
         "tests/rules/export_dropout_test.py",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import sys
 import types
 from typing import Any, Iterator, Optional
 
 from estimator_spec_ext.hooks import class_dict, module_of, mro
 
 _LIBRARIES = frozenset({'tensorflow', 'tensorflow_estimator', 'keras', 'tf_keras', 'numpy',
-                        'builtins', 'estimator_spec_ext', 'absl', 'functools'})
+                        'estimator_spec_ext', 'absl', '_pytest', 'builtins',
+                        # Python 3.9 has no list of its own modules.
+                        *getattr(sys, 'stdlib_module_names', ('logging', 'json', 'os', 'time'))})
 _MAX_DEPTH, _MAX_FUNCTIONS = 5, 300
 
 
@@ -56,7 +59,7 @@ class _Walk:
             self._function(value, kind, depth)
         elif isinstance(value, type):
             self._class(value, depth)
-        elif not _is_library(module_of(known)):
+        else:
             self._class(known, depth)
 
     def _function(self, function: types.FunctionType, kind: Optional[type], depth: int) -> None:

@@ -172,7 +172,8 @@ class _NoTemporaryDir:
 
 def build(builder: Callable[[], Any], tf_config: Any,
           on_graph: Callable[[RoleBuild], None],
-          on_replica: Optional[Callable[[Any], None]] = None) -> RoleBuild:
+          on_replica: Optional[Callable[[Any], None]] = None,
+          on_session: Callable[[RoleBuild], None] = lambda made: None) -> RoleBuild:
     """Builds what one task of a cluster would build.
 
     Args:
@@ -180,13 +181,15 @@ def build(builder: Callable[[], Any], tf_config: Any,
       tf_config: the TF_CONFIG of the task as a dict; None for a process without one.
       on_graph: called with the result when the graph is complete and still the default one.
       on_replica: called with the tap in each replica of a strategy, when model_fn has returned.
+      on_session: called with the result where a session would be made, under the strategy and the
+        devices of the job.
 
     Returns:
       A `RoleBuild`; its `error` holds what the user's code, or TensorFlow, has raised.
     """
     made = RoleBuild(internals.Tap(
         (lambda tap: None) if on_replica is None else on_replica, lambda tap: None))
-    with internals._LOCK, environment(tf_config), _replaced(_stops(made)), \
+    with internals._LOCK, environment(tf_config), _replaced(_stops(made, on_session)), \
             internals.recorded_specs(made.tap.attempts), tf.Graph().as_default():
         # In a graph: strategies start their server in the constructor only when it runs eagerly.
         try:
@@ -195,7 +198,7 @@ def build(builder: Callable[[], Any], tf_config: Any,
             made.strategy = internals.train_strategy(made.estimator)
             _run(made)
         except _Reached as reached:
-            _note(made, reached)
+            made.kind = reached.kind
             if made.kind != SERVES:
                 with made.tap.graph.as_default():
                     try:
@@ -223,7 +226,7 @@ def make(builder: Callable[[], Any], tf_config: Any) -> tuple[Any, Any, Any]:
     """
     made = RoleBuild(internals.Tap(lambda tap: None, lambda tap: None))
     # Only the folder and the refused strategy concern what happens before train_and_evaluate.
-    stops = [stop for stop in _stops(made) if stop[1] in ('tempfile', '__init__')]
+    stops = [stop for stop in _stops(made, lambda made: None) if stop[1] in ('tempfile', '__init__')]
     with internals._LOCK, environment(tf_config), _replaced(stops), tf.Graph().as_default():
         return _checked(builder())
 
@@ -259,22 +262,28 @@ def _note(made: RoleBuild, reached: _Reached) -> None:
     made.tap.scaffold = reached.arguments.get('scaffold')
 
 
-def _stops(made: RoleBuild) -> list[tuple[Any, str, Any]]:
+def _stops(made: RoleBuild,
+           on_session: Callable[[RoleBuild], None]) -> list[tuple[Any, str, Any]]:
     """What is replaced while a role is built: owner, name and stand-in."""
     tap = made.tap
     call_model_fn = _estimator.Estimator._call_model_fn
     call_input_fn = _estimator.Estimator._call_input_fn
 
+    def reach(kind: str, arguments: dict[str, Any]) -> None:
+        tap.graph = tf.compat.v1.get_default_graph()
+        reached = _Reached(kind, arguments)
+        _note(made, reached)
+        on_session(made)
+        raise reached
+
     def train_session(**arguments: Any) -> Any:
         context = _coordinator_context()
         made.is_chief = bool(arguments.get('is_chief', True) if context is None
                              else context.is_chief)
-        tap.graph = tf.compat.v1.get_default_graph()
-        raise _Reached(TRAINS, arguments)
+        reach(TRAINS, arguments)
 
     def evaluate_once(**arguments: Any) -> Any:
-        tap.graph = tf.compat.v1.get_default_graph()
-        raise _Reached(EVALUATES, arguments)
+        reach(EVALUATES, arguments)
 
     def enter(estimator: Any, features: Any, labels: Any, config: Any) -> None:
         made.config = config

@@ -33,10 +33,12 @@ class Child:
       ahead: seconds by which its clock is ahead.
       suppress: reasons by slug or code.
       whole_job: whether to judge the whole job.
+      skip_hooks: names of classes of hooks whose `begin` is not called.
     """
 
     def __init__(self, builder: str, config: Mapping[str, Any], role: str, *, seed: int = 0,
-                 ahead: float = 0., suppress: Any = None, whole_job: bool = False) -> None:
+                 ahead: float = 0., suppress: Any = None, whole_job: bool = False,
+                 skip_hooks: tuple[str, ...] = ()) -> None:
         self.role = role
         self._folder = tempfile.TemporaryDirectory(prefix='ese_role_')
         self._answer = os.path.join(self._folder.name, 'answer')
@@ -46,7 +48,7 @@ class Child:
             environ.pop('TF_CONFIG')
         request = {'builder': builder, 'config': dict(config), 'ahead': ahead, 'path': sys.path,
                    'suppress': dict(suppress) if isinstance(suppress, Mapping) else None,
-                   'whole_job': whole_job, 'answer': self._answer,
+                   'skip_hooks': list(skip_hooks), 'whole_job': whole_job, 'answer': self._answer,
                    'v2': bool(v1.control_flow_v2_enabled()),
                    'eager': role_internals.eager_by_default()}
         with open(self._log, 'wb') as log:
@@ -115,7 +117,7 @@ def main() -> None:
     from estimator_spec_ext.preflight import role_clock, role_work
     # Before the user's modules are imported, which may take `datetime` by name.
     role_clock.advance(request['ahead'])
-    task = role_work.Task(request['config'])
+    task = role_work.Task(request['config'], skip_hooks=tuple(request['skip_hooks']))
     builder = role_work.load(request['builder'])
     ask = role_work.judge_job if request['whole_job'] else role_work.work
     answer = ask(builder, task, request['suppress'])

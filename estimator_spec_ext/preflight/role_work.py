@@ -16,7 +16,14 @@ from estimator_spec_ext.diagnostics import Report, merge_reports
 from estimator_spec_ext.errors import EstimatorSpecError
 from estimator_spec_ext.facts import JobContext, SpecFacts
 from estimator_spec_ext.hooks import HOOK_FIELDS
-from estimator_spec_ext.preflight import api, modes, role_clock, role_graph, tf_config
+from estimator_spec_ext.preflight import (
+    api,
+    modes,
+    role_begin,
+    role_clock,
+    role_graph,
+    tf_config,
+)
 from estimator_spec_ext.preflight.facts import PREDICT, Job, JobFacts, Place
 from estimator_spec_ext.preflight.role_facts import SUPERSEDED
 
@@ -30,10 +37,12 @@ class Task:
     Attributes:
       config: its TF_CONFIG; {} for a process without a cluster.
       ahead: seconds by which the clock is ahead.
+      skip_hooks: names of classes of hooks whose `begin` is not called.
     """
 
     config: Mapping[str, Any]
     ahead: float = 0.
+    skip_hooks: tuple[str, ...] = ()
 
     @property
     def role(self) -> str:
@@ -120,7 +129,8 @@ def work(builder: Callable[[], Any], task: Task, suppress: Any = None) -> Result
     """
     judge = _Judge(task, suppress)
     with role_clock.ahead(task.ahead):
-        made = role_internals.build(builder, dict(task.config) or None, judge.graph, judge.replica)
+        made = role_internals.build(builder, dict(task.config) or None, judge.graph, judge.replica,
+                                    judge.session)
     settings = {**role_graph.settings(made), **judge.read}
     if made.error is not None:
         settings['crash'] = _crash(made)
@@ -147,13 +157,19 @@ class _Judge:
         if tf.distribute.has_strategy() and not self.reports:
             self._check(tap, (), complete=False)
 
-    def graph(self, made: role_internals.RoleBuild) -> None:
-        """Reads the graph; judges the spec when no replica has done so."""
-        self.read = role_graph.read(self._task.role, made)
+    def session(self, made: role_internals.RoleBuild) -> None:
+        """Judges the spec when no replica has done so; then the hooks begin."""
         if not self.reports:
             own = {id(hook) for name in HOOK_FIELDS for hook in made.tap.fields.get(name) or ()}
             rest = tuple(hook for hook in made.hooks if id(hook) not in own)
             self._check(made.tap, rest, complete=True)
+        first = made.chief_hooks if made.is_chief else ()
+        notes = role_begin.begin((*first, *made.hooks), self._task.skip_hooks)
+        self.reports.append(Report(depth='graph', notes=tuple(notes)))
+
+    def graph(self, made: role_internals.RoleBuild) -> None:
+        """Reads the graph."""
+        self.read = role_graph.read(self._task.role, made)
 
     def _check(self, tap: Any, hooks: tuple[Any, ...], *, complete: bool) -> None:
         context = JobContext(graph_is_complete=complete, extra_hooks=hooks, role=self._task.role,

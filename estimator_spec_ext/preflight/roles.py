@@ -58,7 +58,9 @@ def preflight_roles(builder: Union[str, Callable[[], Any]],
         kind of task is then also built with another hash seed.
       progress: called with a line of text at each step.
       time_limit: seconds for all child processes and rehearsals.
-      skip_hooks: hooks, or classes of hooks, that a rehearsal must leave out.
+      skip_hooks: hooks, or classes of hooks, that a rehearsal must leave out. Of these `begin` is
+        not called either; else it is, in a graph that nobody runs, where its code makes variables
+        or collective ops, and does not act outside.
 
     Returns:
       A `Report`; it does not raise for findings.
@@ -193,21 +195,26 @@ class _Roles:
             self._reports.append(dataclasses.replace(whole, findings=kept))
         return not whole.ok
 
+    def _task(self, config: Config) -> Task:
+        kinds = [hook if isinstance(hook, type) else type(hook) for hook in self._skip_hooks]
+        return Task(config, skip_hooks=tuple(
+            f'{kind.__module__}:{kind.__qualname__}' for kind in kinds))
+
     def _tasks(self) -> list[Task]:
         """The tasks: those given, or all of the cluster."""
         configs = [tf_config.parse(value)[0] for value in self._given.configs]
         if self._given.listed:
             # A process that has lost its TF_CONFIG builds the graph of a job of its own.
             kept = [config for config in configs if config.get('cluster')] or configs
-            tasks = [Task(config) for config in kept]
+            tasks = [self._task(config) for config in kept]
             order = {task.role: position for position, task in enumerate(tasks)}
             return sorted(tasks, key=lambda task: (not task.role.startswith(('chief', 'master')),
                                                    order[task.role]))
         config = configs[0]
         derived = tf_config.tasks(config)
         if not derived:
-            return [Task(config)]
-        return [Task(tf_config.of_task(config, job, index)) for job, index in derived]
+            return [self._task(config)]
+        return [self._task(tf_config.of_task(config, job, index)) for job, index in derived]
 
     def _with_evaluator(self, tasks: list[Task], use: tf_config.Use,
                         first: Mapping[str, Result]) -> list[Task]:
@@ -218,7 +225,7 @@ class _Roles:
         if (self._given.listed or not cluster or use.collective or not evaluates
                 or {'evaluator', 'master'} & set(cluster)):
             return tasks
-        return [*tasks, Task(tf_config.of_task(config, 'evaluator', 0))]
+        return [*tasks, self._task(tf_config.of_task(config, 'evaluator', 0))]
 
     def _sampled(self, tasks: list[Task]) -> list[Task]:
         """The first two, the middle and the last of each job."""
@@ -277,7 +284,7 @@ class _Roles:
     def _child(self, task: Task, ahead: float, whole_job: bool = False) -> Child:
         assert self._name is not None
         return Child(self._name, task.config, task.role, seed=1 if ahead else 0, ahead=ahead,
-                     suppress=self._suppress, whole_job=whole_job)
+                     suppress=self._suppress, whole_job=whole_job, skip_hooks=task.skip_hooks)
 
     # Judging.
 
