@@ -1,4 +1,4 @@
-"""What hooks add to the graph of a task, and what only some tasks run, before any task is started."""
+"""What hooks add to the graph of a task, found before any task is started."""
 
 from __future__ import annotations
 

@@ -62,6 +62,7 @@ class RoleBuild:
       strategy: the strategy of TRAIN; None without one.
       hooks: all hooks of the session.
       chief_hooks: those that only the chief runs.
+      step: what each step of TRAIN runs, hooks apart; () where it was not reached.
       is_chief: whether TensorFlow takes this task for the chief.
       error: what ended the building; None when the session was reached.
       temporary_dirs: folders that Estimator would have made, for want of a model_dir.
@@ -80,6 +81,7 @@ class RoleBuild:
         self.strategy: Any = None
         self.hooks: tuple[Any, ...] = ()
         self.chief_hooks: tuple[Any, ...] = ()
+        self.step: tuple[Any, ...] = ()
         self.is_chief = False
         self.error: Optional[BaseException] = None
         self.temporary_dirs: list[str] = []
@@ -226,7 +228,8 @@ def make(builder: Callable[[], Any], tf_config: Any) -> tuple[Any, Any, Any]:
     """
     made = RoleBuild(internals.Tap(lambda tap: None, lambda tap: None))
     # Only the folder and the refused strategy concern what happens before train_and_evaluate.
-    stops = [stop for stop in _stops(made, lambda made: None) if stop[1] in ('tempfile', '__init__')]
+    stops = [stop for stop in _stops(made, lambda made: None)
+             if stop[1] in ('tempfile', '__init__')]
     with internals._LOCK, environment(tf_config), _replaced(stops), tf.Graph().as_default():
         return _checked(builder())
 
@@ -268,6 +271,7 @@ def _stops(made: RoleBuild,
     tap = made.tap
     call_model_fn = _estimator.Estimator._call_model_fn
     call_input_fn = _estimator.Estimator._call_input_fn
+    train = _estimator.Estimator._train_with_estimator_spec
 
     def reach(kind: str, arguments: dict[str, Any]) -> None:
         tap.graph = tf.compat.v1.get_default_graph()
@@ -307,6 +311,11 @@ def _stops(made: RoleBuild,
         tap.stage = internals.INPUT
         return tap.inputs
 
+    # The spec of all replicas together.
+    def tapped_train(estimator: Any, spec: Any, *rest: Any) -> Any:
+        made.step = (spec.train_op, spec.loss)
+        return train(estimator, spec, *rest)
+
     enter = _do_not_convert(enter)
     leave = _do_not_convert(leave)
 
@@ -336,6 +345,7 @@ def _stops(made: RoleBuild,
          lambda estimator: os.path.join(estimator.model_dir, _CHECKPOINT)),
         (_estimator.Estimator, '_call_model_fn', tapped_model_fn),
         (_estimator.Estimator, '_call_input_fn', tapped_input_fn),
+        (_estimator.Estimator, '_train_with_estimator_spec', tapped_train),
         (_ps_v2.ParameterServerStrategyV2, '__init__', refuse),
     ]
 

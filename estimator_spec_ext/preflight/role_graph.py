@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from typing import Any, Optional
+from typing import Any, Iterator, Optional
 
 from estimator_spec_ext import describe
 from estimator_spec_ext.agreement import sheet
@@ -19,7 +19,13 @@ from estimator_spec_ext.compat import (
     v1,
 )
 from estimator_spec_ext.diagnostics import Report
-from estimator_spec_ext.hooks import class_name, stored_attributes
+from estimator_spec_ext.graph import GraphIndex
+from estimator_spec_ext.hooks import (
+    class_name,
+    hook_graph_elements,
+    resolve,
+    stored_attributes,
+)
 from estimator_spec_ext.preflight import cardinality, input_print, stopping
 from estimator_spec_ext.preflight.facts import Place
 
@@ -68,6 +74,8 @@ class Exchange:
       dtype: of what is exchanged.
       shape: of what is exchanged, as text.
       place: the user's line, with the name of the op.
+      runs: whether this task runs it: in each step, for a summary, or for a hook of TensorFlow's.
+      may_run: whether it does, or has a hook of another class that holds what comes of it.
     """
 
     kind: str
@@ -76,6 +84,8 @@ class Exchange:
     dtype: str
     shape: str
     place: Place
+    runs: bool = False
+    may_run: bool = False
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -202,8 +212,7 @@ def read(role: str, made: role_internals.RoleBuild) -> dict[str, Any]:
         'variables': tuple(_variable(one, trainable, made.caller)
                            for one in v1.global_variables()),
         'exchanges': tuple(sorted(
-            (_exchange(op, made.caller) for op in sheet.collective_ops(made.tap.graph)),
-            key=lambda one: (one.keys[1:], one.place.op_name))),
+            _exchanges(made), key=lambda one: (one.keys[1:], one.place.op_name))),
         'restored': restored,
         'fills_itself': getattr(scaffold, 'init_fn', None) is not None,
         'writers': tuple(found for found in map(_writer, _users_hooks(made)) if found),
@@ -254,6 +263,31 @@ def _variable(variable: Any, trainable: set[str], caller: Any) -> Variable:
     name = variable.name.split(':')[0]
     return Variable(name, describe.shape_text(variable.shape), variable.dtype.base_dtype.name,
                     variable.name in trainable, ps, _place(op, caller, name))
+
+
+def _exchanges(made: role_internals.RoleBuild) -> Iterator[Exchange]:
+    ops = sheet.collective_ops(made.tap.graph)
+    if ops:
+        index = GraphIndex(made.tap.graph)
+        run = index.ancestors(_fetches(made, surely=True))
+        may_run = index.ancestors(_fetches(made, surely=False))
+        for op in ops:
+            yield dataclasses.replace(
+                _exchange(op, made.caller), runs=op in run, may_run=op in may_run)
+
+
+def _fetches(made: role_internals.RoleBuild, *, surely: bool) -> Iterator[Any]:
+    """What this task runs while it trains: the step, what hooks look at, the chief's summaries."""
+    yield from made.step
+    for hook in (*made.hooks, *(made.chief_hooks if made.is_chief else ())):
+        for element in hook_graph_elements(hook):
+            if element.known or not surely:
+                named = element.kind == 'name'
+                yield resolve(made.tap.graph, element.value) if named else element.value
+    if made.is_chief and getattr(made.config, 'save_summary_steps', None):
+        given = getattr(made.tap.scaffold, '_summary_op', None)
+        yield from ([given] if given is not None
+                    else made.tap.graph.get_collection(v1.GraphKeys.SUMMARIES))
 
 
 def _exchange(op: Any, caller: Any) -> Exchange:

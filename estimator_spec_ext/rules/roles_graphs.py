@@ -37,6 +37,55 @@ def bad_dtype() -> Any:
     return role_jobs.collective(_reduced_dtype)
 
 
+def _logged(field: str, summary: bool = False) -> Any:
+    """A model_fn whose sum over all replicas only hooks, or a summary, look at."""
+    def function(features: Any, labels: Any, mode: str) -> Any:
+        prediction = jobs.linear(features)
+        fields = {}
+        if mode == 'train':
+            context = tf.distribute.get_replica_context()
+            total = context.all_reduce('SUM', tf.reduce_mean(prediction))
+            if summary:
+                v1.summary.scalar('total', total)
+            else:
+                fields[field] = [v1.train.LoggingTensorHook({'total': total}, 10)]
+        return jobs.spec(mode, prediction, labels, **fields)
+    return function
+
+
+def bad_hook_of_chief() -> Any:
+    """All tasks make the sum, and only the chief looks at it."""
+    return role_jobs.collective(_logged('training_chief_hooks'))
+
+
+def bad_summary_of_chief() -> Any:
+    """Summaries are the chief's."""
+    return role_jobs.collective(_logged('', summary=True))
+
+
+class _Logs(v1.train.SessionRunHook):
+    """A hook of another class."""
+
+    def __init__(self, total: Any) -> None:
+        self.total = total
+
+
+def bad_own_hook_of_chief() -> Any:
+    """Nobody knows when the hook looks at it: a warning."""
+    def function(features: Any, labels: Any, mode: str) -> Any:
+        prediction = jobs.linear(features)
+        if mode != 'train':
+            return jobs.spec(mode, prediction, labels)
+        total = tf.distribute.get_replica_context().all_reduce('SUM', tf.reduce_mean(prediction))
+        return jobs.spec(mode, prediction, labels, training_chief_hooks=[_Logs(total)])
+    return role_jobs.collective(function)
+
+
+def good_hook() -> Any:
+    """All tasks look at it."""
+    return role_jobs.collective(_logged('training_hooks'))
+
+
 def _summary_of_chief(features: Any, labels: Any, mode: str) -> Any:
     prediction = jobs.linear(features)
     if role_jobs.task_index() == 0:
@@ -53,17 +102,19 @@ class CollectivesDiffer(Rule):
     """The tasks of a cluster do not exchange the same values.
 
     What it finds: collective ops (all-reduce, broadcast, gather) of training tasks that differ in
-    number, order, keys, dtype or shape, where the variables do not.
+    number, order, keys, dtype or shape, where the variables do not; and such that one task runs,
+    for a summary or a hook of the chief's, and another does not.
 
     Why it matters: each one waits for its twins on the other tasks. All tasks hang at the first
     step, without a message; where only shapes differ one of them fails and the others hang.
 
     Bad:
         if config.is_chief:
-            tf.summary.scalar('total', context.all_reduce('SUM', loss))
+            total = context.all_reduce('SUM', loss)
 
     Good:
-        tf.summary.scalar('total', context.all_reduce('SUM', loss))
+        total = context.all_reduce('SUM', loss)
+        hooks = [tf.estimator.LoggingTensorHook({'total': total}, every_n_iter=100)]
 
     When to suppress: never.
     """
@@ -73,8 +124,8 @@ class CollectivesDiffer(Rule):
     severity = Severity.ERROR
     stage = 'roles'
     mistakes = ('D6',)
-    more_bad = (bad_dtype,)
-    more_good = (good_summary,)
+    more_bad = (bad_dtype, bad_hook_of_chief, bad_summary_of_chief, bad_own_hook_of_chief)
+    more_good = (good_summary, good_hook)
 
     def check(self, facts: Any) -> Iterator[Finding]:
         for there, here, found in facts.pairs():
@@ -101,6 +152,22 @@ class CollectivesDiffer(Rule):
                     f'{here.role} has a {other} where {there.role} has a {one}',
                     hint='make the same exchanges in every task', op=other.place,
                     expected=str(one), actual=str(other))
+            else:
+                yield from self._run(facts, there, here)
+
+    def _run(self, facts: Any, there: Any, here: Any) -> Iterator[Finding]:
+        """Of the same exchanges, those that one task runs and the other does not."""
+        for one, other in zip(there.exchanges, here.exchanges):
+            if one.may_run != other.may_run:
+                runs, rests = (there, here) if one.may_run else (here, there)
+                place = one.place if one.may_run else other.place
+                yield self.finding(
+                    facts.at(runs, place), f'{runs.role} runs a {one} that {rests.role} does not '
+                    'run: it will wait for ever',
+                    hint='compute it in each step of every task, or not over all tasks', op=place,
+                    expected='every task', actual=runs.role,
+                    severity=None if one.runs or other.runs else Severity.WARNING)
+                return
 
     @staticmethod
     def bad() -> Any:
