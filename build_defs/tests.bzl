@@ -12,6 +12,7 @@ TESTS = {
         "tests/browser_test.py",
         "tests/ci_examples_test.py",
         "tests/cli_test.py",
+        "tests/code_names_test.py",
         "tests/contract/autograph_test.py",
         "tests/contract/distribution_test.py",
         "tests/contract/exports_test.py",

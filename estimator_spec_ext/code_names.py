@@ -26,10 +26,8 @@ def names_of(value: Any, kind: Optional[type] = None) -> frozenset[str]:
       value: a function, a method, a partial, or an object that can be called.
       kind: the class whose method it is, when `value` is a plain function.
 
-    Example:
-      >>> def area(radius): return math.pi * radius
-      >>> sorted(names_of(area))
-      ['math', 'pi']
+    Returns:
+      The names of functions, modules, attributes and methods; not those of local variables.
     """
     walk = _Walk()
     walk.visit(value, kind, 0)

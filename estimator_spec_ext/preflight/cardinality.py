@@ -107,11 +107,11 @@ def shards_differ(result: Any) -> bool:
 
 def _of_queues(graph: Any) -> Cardinality:
     """What numpy_input_fn and pandas_input_fn feed; other queues may take anything."""
-    epochs = [queues.epochs(runner)
-              for runner in graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS)]
-    if None in epochs:
+    runners = graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS)
+    known = [count for count in map(queues.epochs, runners) if count is not None]
+    if len(known) < len(runners):
         return UNKNOWN
-    return INFINITE if all(math.isinf(count) for count in epochs) else FINITE
+    return INFINITE if all(map(math.isinf, known)) else FINITE
 
 
 class _Count:

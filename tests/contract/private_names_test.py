@@ -49,6 +49,22 @@ FUNCTIONS = [
         '_maybe_add_default_serving_output',
         'export_outputs',
     ),
+    # What is read of data sets and of the queues of numpy_input_fn.
+    (
+        PYTHON + 'framework.function_def_to_graph',
+        'function_def_to_graph',
+        'fdef structured_input_signature structured_outputs input_shapes '
+        'propagate_device_spec include_library_functions',
+    ),
+    (
+        ESTIMATOR + 'inputs.queues.feeding_functions',
+        '_ArrayFeedFn',
+        'placeholders array batch_size random_start seed num_epochs',
+    ),
+    # Their names tell what a division in a loss is for.
+    (PYTHON + 'ops.nn_impl_distribute', 'compute_average_loss',
+     'per_example_loss sample_weight global_batch_size'),
+    (PYTHON + 'ops.nn_impl_distribute', 'scale_regularization_loss', 'regularization_loss'),
     # Distribution: regrouping, and the functions that Estimator calls for a cluster.
     (PYTHON + 'distribute.distribute_utils', 'regroup', 'values wrap_class always_wrap'),
     (PYTHON + 'distribute.estimator_training', 'init_run_config', 'config tf_config'),
