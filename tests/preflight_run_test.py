@@ -415,10 +415,14 @@ def test_mirrored_strategy_of_one_device():
 # How many batches an input function gives.
 
 
-def _from_arrays(num_epochs):
-    rows = {'x': np.ones([4, 1], np.float32)}
+def _from_arrays(epochs):
     return v1.estimator.inputs.numpy_input_fn(
-        rows, batch_size=2, num_epochs=num_epochs, shuffle=True)()
+        {'x': np.zeros([10, 2])}, batch_size=3, num_epochs=epochs, shuffle=False)()
+
+
+def _from_names(epochs):
+    names = v1.train.string_input_producer(['a', 'b'], num_epochs=epochs)
+    return v1.train.batch([v1.TextLineReader().read(names)[1]], 3)
 
 
 @pytest.mark.parametrize('make, expected', [
@@ -430,7 +434,7 @@ def _from_arrays(num_epochs):
     (lambda d: d.repeat().take(5), 5),
     (lambda d: d.shuffle(3).repeat().prefetch(1).map(lambda x: x + 1), 'infinite'),
     (lambda d: d.filter(lambda x: x > 3), 'finite'),
-    (lambda d: d.repeat().filter(lambda x: x > 3), 'unknown'),
+    (lambda d: d.repeat().filter(lambda x: x > 3), 'infinite'),
     (lambda d: d.shard(3, 1), 3),
     (lambda d: d.shard(3, 0).batch(2), 2),
     (lambda d: d.shard(3, 0).repeat(), 'infinite'),
@@ -456,9 +460,25 @@ def _from_arrays(num_epochs):
     (lambda d: v1.data.make_one_shot_iterator(d.batch(3)).get_next(), 4),
     (lambda d: v1.data.make_initializable_iterator(d.repeat()).get_next() + 1, 'infinite'),
     (lambda d: v1.data.Iterator.from_structure(tf.int64, []).get_next(), 'unknown'),
-    (lambda d: _from_arrays(num_epochs=2), 'finite'),
-    (lambda d: _from_arrays(num_epochs=None), 'infinite'),
-    (lambda d: v1.train.string_input_producer(['a']).dequeue(), 'unknown'),
+    (lambda d: v1.train.string_input_producer(['a']).dequeue(), 'infinite'),
+    (lambda d: v1.data.make_one_shot_iterator(d.repeat()).get_next(), 'infinite'),
+    (lambda d: {'x': v1.data.make_initializable_iterator(d.repeat(2)).get_next() * 2}, 20),
+    (lambda d: (v1.data.make_one_shot_iterator(d.repeat()).get_next(),
+                v1.data.make_one_shot_iterator(d).get_next()), 10),
+    (lambda d: d.repeat().filter(lambda x: x > 3).batch(2), 'infinite'),
+    (lambda d: d.repeat().interleave(tf.data.Dataset.from_tensors, num_parallel_calls=2),
+     'infinite'),
+    (lambda d: d.flat_map(lambda x: tf.data.Dataset.from_tensors(x).repeat()), 'infinite'),
+    (lambda d: d.repeat().take_while(lambda x: x < 3), 'unknown'),
+    (lambda d: tf.data.Dataset.sample_from_datasets([d.repeat(), d]), 'infinite'),
+    (lambda d: tf.data.Dataset.sample_from_datasets(
+        [d.repeat(), d], stop_on_empty_dataset=True), 'finite'),
+    (lambda d: tf.data.Dataset.choose_from_datasets([d.repeat(), d.repeat()], d.repeat()),
+     'infinite'),
+    (lambda d: _from_arrays(None), 'infinite'),
+    (lambda d: _from_arrays(2), 7),
+    (lambda d: _from_names(None), 'infinite'),
+    (lambda d: _from_names(1), 'unknown'),
 ])
 def test_cardinality(make, expected):
     with tf.Graph().as_default():

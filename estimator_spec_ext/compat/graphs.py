@@ -76,6 +76,11 @@ def is_ref_dtype(dtype: tf.DType) -> bool:
     return dtype.as_datatype_enum > _REF_DTYPE_OFFSET
 
 
+def node_size(op: Any) -> int:
+    """The bytes that an op takes in a serialized graph, those of its constant included."""
+    return len(_serialized(op))
+
+
 def sift(ops: Iterable[Any], least: int, part: str) -> tuple[dict[Any, int], list[Any]]:
     """Finds the large ones among many ops, and those of a certain name, reading each once.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, Optional, Union
 
-from estimator_spec_ext.compat import estimator_internals, functions, queues, tf, v1
+from estimator_spec_ext.compat import estimator_internals, functions, graphs, tf
+from estimator_spec_ext.graph import DEQUEUE_TYPES
+from estimator_spec_ext.preflight import queues
 
 # FINITE: it ends, and only the data know when.
-INFINITE, FINITE, UNKNOWN = 'infinite', 'finite', 'unknown'
+INFINITE, FINITE, UNKNOWN = queues.INFINITE, queues.FINITE, queues.UNKNOWN
 Cardinality = Union[int, str]
 
 # Datasets that give as many elements as they get.
@@ -18,15 +20,18 @@ _SAME = frozenset({
     'ModelDataset', 'OptimizeDataset', 'OptimizeDatasetV2', 'MaxIntraOpParallelismDataset',
     'PrivateThreadPoolDataset', 'ScanDataset', 'AssertNextDataset', 'LatencyStatsDataset',
     'SetStatsAggregatorDataset', 'AssertCardinalityDataset', 'NonSerializableDataset',
-    'ParseExampleDataset', 'ParseExampleDatasetV2', 'BytesProducedStatsDataset',
-    'MapAndBatchDataset', 'ExperimentalMapAndBatchDataset'})
-# Datasets that end when what they read ends, after another number of elements.
-_ENDS_WITH_INPUT = frozenset({
-    'FilterDataset', 'TakeWhileDataset', 'ExperimentalTakeWhileDataset', 'UnbatchDataset',
-    'ExperimentalUnbatchDataset', 'WindowDataset', 'GroupByWindowDataset',
-    'GroupByReducerDataset', 'RebatchDataset', 'RebatchDatasetV2', 'UniqueDataset',
-    'SamplingDataset', 'IgnoreErrorsDataset', 'ExperimentalIgnoreErrorsDataset',
-    'SlidingWindowDataset', 'ExperimentalSlidingWindowDataset'})
+    'ParseExampleDataset', 'ParseExampleDatasetV2', 'RewriteDataset',
+    'BytesProducedStatsDataset', 'MapAndBatchDataset', 'ExperimentalMapAndBatchDataset'})
+# Datasets that have another number of elements than they get, and an end where those have one.
+_AS_LONG = frozenset({
+    'FilterDataset', 'ParallelFilterDataset', 'FilterByLastComponentDataset', 'UnbatchDataset',
+    'ExperimentalUnbatchDataset', 'WindowDataset', 'GroupByWindowDataset', 'RebatchDataset',
+    'RebatchDatasetV2', 'DenseToSparseBatchDataset', 'SlidingWindowDataset',
+    'ExperimentalSlidingWindowDataset', 'IgnoreErrorsDataset', 'ExperimentalIgnoreErrorsDataset'})
+# Datasets that end when what they read ends, or before.
+_ENDS_WITH_INPUT = _AS_LONG | {
+    'TakeWhileDataset', 'ExperimentalTakeWhileDataset', 'GroupByReducerDataset', 'UniqueDataset',
+    'SamplingDataset'}
 _FILES = frozenset({
     'TextLineDataset', 'TFRecordDataset', 'TFRecordDatasetV2', 'FixedLengthRecordDataset',
     'FixedLengthRecordDatasetV2', 'CSVDataset', 'CSVDatasetV2', 'ExperimentalCSVDataset',
@@ -40,6 +45,7 @@ _FLATTEN = frozenset({
 _BATCHES = frozenset({'BatchDataset', 'BatchDatasetV2', 'PaddedBatchDataset',
                       'PaddedBatchDatasetV2', 'ParallelBatchDataset', 'MapAndBatchDataset',
                       'ExperimentalMapAndBatchDataset'})
+_GETS_NEXT = ('IteratorGetNext', 'IteratorGetNextSync')
 _MAX_DEPTH = 200
 
 
@@ -63,11 +69,8 @@ def of_input(result: Any, shard: Optional[int] = None) -> Cardinality:
         return _Count(shard).of_variant(estimator_internals.dataset_variant(result), 0)
     tensors = [item for item in tf.nest.flatten(result, expand_composites=True)
                if isinstance(item, tf.Tensor)]
-    graph = v1.get_default_graph()
     if not tensors:
         return UNKNOWN
-    if graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS):
-        return _of_queues(graph)
     seen: set[Any] = set()
     found: list[Cardinality] = []
     stack = [tensor.op for tensor in tensors]
@@ -76,14 +79,16 @@ def of_input(result: Any, shard: Optional[int] = None) -> Cardinality:
         if op in seen:
             continue
         seen.add(op)
-        if op.type == 'IteratorGetNext':
+        if op.type in _GETS_NEXT:
             found.append(_Count(shard).of_iterator(op.inputs[0].op))
-            continue
-        if (op.type.startswith(('Iterator', 'OneShotIterator', 'Queue', 'Reader', 'PyFunc',
-                                'EagerPyFunc', 'MultiDeviceIterator', 'Placeholder'))
+        elif op.type in DEQUEUE_TYPES:
+            found.append(queues.of_dequeue(op))
+        elif (op.type.startswith(('Iterator', 'OneShotIterator', 'Queue', 'Reader', 'PyFunc',
+                                  'EagerPyFunc', 'MultiDeviceIterator', 'Placeholder'))
                 or op.type in ('DatasetToSingleElement', 'StatefulPartitionedCall')):
             return UNKNOWN
-        stack.extend(tensor.op for tensor in op.inputs)
+        else:
+            stack.extend(tensor.op for tensor in op.inputs)
     return _smallest(found)
 
 
@@ -103,15 +108,6 @@ def shards_differ(result: Any) -> bool:
     """
     sizes = of_input(result, 0), of_input(result, -1)
     return all(isinstance(size, int) for size in sizes) and sizes[0] != sizes[1]
-
-
-def _of_queues(graph: Any) -> Cardinality:
-    """What numpy_input_fn and pandas_input_fn feed; other queues may take anything."""
-    runners = graph.get_collection(v1.GraphKeys.QUEUE_RUNNERS)
-    known = [count for count in map(queues.epochs, runners) if count is not None]
-    if len(known) < len(runners):
-        return UNKNOWN
-    return INFINITE if all(map(math.isinf, known)) else FINITE
 
 
 class _Count:
@@ -142,6 +138,8 @@ class _Count:
             return _range(op)
         if kind in _FILES:
             return FINITE
+        if kind in ('RandomDataset', 'RandomDatasetV2'):
+            return INFINITE
         inputs = [self.of_variant(item, depth + 1) for item in op.inputs
                   if item.dtype == tf.variant]
         if kind == 'ZipDataset':
@@ -149,7 +147,7 @@ class _Count:
         if kind == 'ConcatenateDataset':
             return _sum(inputs)
         if kind == 'DirectedInterleaveDataset':
-            return FINITE if all(map(_ends, inputs[1:])) or _ends(inputs[0]) else UNKNOWN
+            return _mixed(op, inputs)
         if kind in _FLATTEN and inputs:
             return self._flattened(op, inputs[0], depth)
         return self._of_one(op, inputs[0]) if len(inputs) == 1 else UNKNOWN
@@ -168,6 +166,8 @@ class _Count:
         if kind in _BATCHES:
             return _batched(op, inner)
         if kind in _ENDS_WITH_INPUT:
+            if inner == INFINITE and kind in _AS_LONG:
+                return INFINITE
             return FINITE if _ends(inner) else UNKNOWN
         return inner if kind in _SAME else UNKNOWN
 
@@ -225,11 +225,20 @@ def _range(op: Any) -> Cardinality:
 
 
 def _smallest(parts: list[Cardinality]) -> Cardinality:
-    if all(part == INFINITE for part in parts):
+    if all(part == INFINITE for part in parts):  # also of none
         return INFINITE
     if FINITE in parts or UNKNOWN in parts:
         return FINITE if any(map(_ends, parts)) else UNKNOWN
     return min(part for part in parts if isinstance(part, int))
+
+
+def _mixed(op: Any, parts: list[Cardinality]) -> Cardinality:
+    """Elements of several datasets, chosen by the first."""
+    choice, *mixed = parts
+    stops = graphs.attribute(op, 'stop_on_empty_dataset', False)
+    if choice == INFINITE and (all if stops else any)(part == INFINITE for part in mixed):
+        return INFINITE
+    return FINITE if _ends(choice) or (any if stops else all)(map(_ends, mixed)) else UNKNOWN
 
 
 def _sum(parts: list[Cardinality]) -> Cardinality:

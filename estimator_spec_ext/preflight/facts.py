@@ -138,7 +138,6 @@ class ModeFacts(Placed):
       refused: whether a rule across modes has an error for this mode.
       opaque_hooks: whether hooks run that are not TensorFlow's own.
       stopping: (place, what it watches) of early-stopping hooks of the spec.
-      stops: whether a hook of TensorFlow's that ends the training takes part in it.
       own_saver: whether a CheckpointSaverHook of the user's takes part in TRAIN.
       untrained: trainable variables, by name, that a step of TRAIN neither reads nor updates, with
         a place; None when that cannot be told.
@@ -170,7 +169,6 @@ class ModeFacts(Placed):
         self.receiver_fn: Any = None
         self.opaque_hooks = False
         self.stopping: tuple[tuple[str, Any], ...] = ()
-        self.stops = False
         self.own_saver = False
         self.receiver: Any = None
         self.forwarded: tuple[str, ...] = ()

@@ -186,8 +186,6 @@ class Builder:
             (field, early_stopping.watched(hook)) for field, hook in uses) if watched is not None)
         running = [*hooks, *(hook for _, hook in uses)]
         facts.own_saver = any(isinstance(hook, v1.train.CheckpointSaverHook) for hook in running)
-        facts.stops = any(isinstance(hook, v1.train.StopAtStepHook)
-                          or early_stopping.watched(hook) is not None for hook in running)
         facts.untrained, facts.read = trained.look(spec_facts)
         # A strict spec mends what it warned of, so that the second look cannot see it.
         known = set(report.findings) | {finding.slug for finding in report.findings}

@@ -352,6 +352,17 @@ def bad_tensors() -> Any:
     return jobs.job(evaluate=_bare_tensors)
 
 
+def bad_iterator() -> Any:
+    """Tensors of an iterator over data that is repeated and filtered."""
+    return jobs.job(evaluate=lambda: v1.data.make_one_shot_iterator(
+        jobs.endless_input_fn().filter(lambda features, labels: True)).get_next())
+
+
+def good_iterator() -> Any:
+    """Tensors of an iterator over data that ends."""
+    return jobs.job(evaluate=lambda: v1.data.make_one_shot_iterator(jobs.input_fn()).get_next())
+
+
 def good_steps() -> Any:
     """Endless data, and a number of steps."""
     return jobs.job(evaluate=jobs.endless_input_fn, eval_options={'steps': 10})
@@ -360,7 +371,8 @@ def good_steps() -> Any:
 class EvaluationNeverEnds(Rule):
     """The data of EVAL never ends, and EvalSpec.steps is None.
 
-    What it finds: a dataset that is repeated without end, or plain tensors, in EVAL, without steps.
+    What it finds: in EVAL without steps, a dataset that is repeated without end, an iterator over
+    one, a queue that is filled for ever (numpy_input_fn with num_epochs=None), or plain tensors.
 
     Why it matters: the first evaluation never returns. Nothing is said.
 
@@ -378,8 +390,8 @@ class EvaluationNeverEnds(Rule):
     severity = Severity.ERROR
     stage = 'config'
     mistakes = ('P5',)
-    more_bad = (bad_tensors,)
-    more_good = (good_steps,)
+    more_bad = (bad_tensors, bad_iterator)
+    more_good = (good_steps, good_iterator)
 
     def check(self, facts: Any) -> Iterator[Finding]:
         spec = facts.job.eval_spec

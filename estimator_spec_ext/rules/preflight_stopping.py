@@ -252,7 +252,7 @@ class TrainingNeverEnds(Rule):
     def check(self, facts: Any) -> Iterator[Finding]:
         spec, train = facts.job.train_spec, facts.train
         if (spec is None or spec.max_steps is not None or train is None or not facts.job.nested
-                or train.cardinality != 'infinite' or train.stops or train.opaque_hooks
+                or train.cardinality != 'infinite' or facts.stops or train.opaque_hooks
                 or facts.job.exporters):  # of a final one another rule tells
             return
         yield self.finding(
@@ -319,7 +319,7 @@ def bad_as_evaluator() -> Any:
     return _in_cluster(_stopping, CLUSTER.replace('{"type": "chief"', '{"type": "evaluator"'))
 
 
-def bad_in_spec() -> Any:
+def bad_in_training_hooks() -> Any:
     """The hook is in training_hooks of the spec."""
     def model_fn(features: Any, labels: Any, mode: str, config: Any) -> Any:
         estimator = tf_estimator.Estimator(jobs.model_fn, config=config)
@@ -353,19 +353,12 @@ class EvaluatorNeverEnds(Rule):
     severity = Severity.WARNING
     stage = 'config'
     mistakes = ('D7',)
-    more_bad = (bad_stop_at_step, bad_data_ends, bad_as_evaluator, bad_in_spec)
+    more_bad = (bad_stop_at_step, bad_data_ends, bad_as_evaluator, bad_in_training_hooks)
     more_good = (good_local, good_no_evaluator, good_same_step)
 
     def check(self, facts: Any) -> Iterator[Finding]:
         if not facts.has_evaluator or facts.job.train_spec is None:
             return
-<<<<<<< HEAD
-        for field, _ in _watching(facts):
-            yield self.finding(
-                facts, 'early stopping in a cluster: the evaluator waits for max_steps for ever',
-                hint='stop the evaluator from outside, or train for a number of steps',
-                field=field, expected='an end that all tasks see')
-=======
         last = facts.job.train_spec.max_steps
         for stop in facts.stops:
             step = stop.step(facts.start_step)
@@ -385,7 +378,6 @@ class EvaluatorNeverEnds(Rule):
                 facts, 'training ends with its data; the evaluator waits for max_steps, which is '
                        f'{last}', hint='repeat the dataset, and set max_steps',
                 field='max_steps', expected='data that last', actual=str(last))
->>>>>>> 9faef17 (Data that end are seen through shards, files, interleave, iterators and numpy_input_fn; a training that ends before max_steps leaves the evaluator waiting)
 
     @staticmethod
     def bad() -> Any:
