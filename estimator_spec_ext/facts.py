@@ -27,6 +27,7 @@ class JobContext:
       num_workers: how many workers train, the chief included; None when it is not known.
       role: e.g. 'worker/1'.
       is_chief: whether this process is the chief of several workers; None when it is not known.
+      batch_size: rows that model_fn gets in a batch; None when only its tensors tell.
     """
 
     model_dir: Optional[str] = None
@@ -36,6 +37,7 @@ class JobContext:
     num_workers: Optional[int] = None
     role: Optional[str] = None
     is_chief: Optional[bool] = None
+    batch_size: Optional[int] = None
 
 
 NO_CONTEXT = JobContext()

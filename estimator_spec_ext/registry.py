@@ -52,6 +52,7 @@ from estimator_spec_ext.rules import (
     sync_replicas,
     tool,
     tpu,
+    tpu_batch,
     tpu_functions,
     train_op,
 )
@@ -76,7 +77,7 @@ RULES: tuple[Rule, ...] = (
     foreign.ForeignGraph(),
     tpu.CallMalformed(),
     tpu.ArgumentsDiffer(),
-    tpu.TensorWithoutBatch(),
+    tpu_batch.TensorWithoutBatch(),
     tpu.NotATensor(),
     tpu_functions.FunctionFails(),
     tpu_functions.SummariesUnderTPU(),

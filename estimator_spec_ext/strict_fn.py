@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from typing import Any, Callable, Mapping, Optional
@@ -16,8 +17,6 @@ from estimator_spec_ext.compat import (
     keras_layers,
     tf,
 )
-
-context_of = do_not_convert(facts.context_of)
 
 
 def strict_model_fn(model_fn: Optional[Callable[..., Any]] = None, *,
@@ -63,12 +62,21 @@ def strict_model_fn(model_fn: Optional[Callable[..., Any]] = None, *,
             kwargs = {name: value for name, value in kwargs.items() if name != 'config'}
         with keras_layers.kept():
             spec = model_fn(*args, **kwargs)
-            return make_strict(spec, suppress=suppress, context=context_of(config),
+            params = _argument(shown, args, kwargs, 'params')
+            return make_strict(spec, suppress=suppress, context=_context(config, params),
                                hooks=_agreement_hooks(config) if agreement else ())
 
     # Estimator asks getfullargspec, which does not follow __wrapped__.
     wrapped.__signature__ = shown  # type: ignore[attr-defined]
     return wrapped
+
+
+@do_not_convert
+def _context(config: Any, params: Any) -> facts.JobContext:
+    """What the arguments of model_fn tell of the job; TPUEstimator tells the size of a batch."""
+    known = params.get('batch_size') if isinstance(params, dict) else None
+    return dataclasses.replace(
+        facts.context_of(config), batch_size=known if type(known) is int else None)
 
 
 def _with_config(signature: inspect.Signature) -> inspect.Signature:

@@ -77,6 +77,7 @@ class StrictTPUEstimatorSpec(TPUEstimatorSpec):
         """
         known = vars(self)  # a copy made by `_make` has none of this
         suppress, context = known.get('_suppress'), known.get('_context', facts.NO_CONTEXT)
+        summaries = compat_tpu.summaries()
         results = call_functions(self)
         fields = plain_fields(self, results)
         fields['loss'] = compat_tpu.traced_loss(self.loss, self.train_op)
@@ -85,6 +86,9 @@ class StrictTPUEstimatorSpec(TPUEstimatorSpec):
             return _facts(mode, fields, self._asdict(), context, results)
 
         errors = [result.error for result in results.values() if result.error is not None]
+        compat_tpu.note_conversion(compat_tpu.Conversion(
+            self, {field: (result.value, result.summaries) for field, result in results.items()},
+            summaries))
         try:
             return specs.build(specs.StrictEstimatorSpec, self.mode, fields, suppress=suppress,
                                context=context, make_facts=make_facts)

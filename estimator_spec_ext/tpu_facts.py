@@ -55,12 +55,18 @@ class TPUFacts(facts.SpecFacts):
       calls: the fields of `CALL_FIELDS` as they were given.
       scaffold_fn: as it was given.
       results: what the functions gave, by field; empty before they are called.
+      on_cpu: whether the job at hand runs on a CPU.
+      summaries: those of the model; None for all that the graph has.
     """
+
+    on_cpu = False
+    summaries: Optional[tuple[Any, ...]] = None
 
     def __init__(self, mode: Any, fields: Mapping[str, Any], *, calls: Mapping[str, Any],
                  scaffold_fn: Any = None, results: Optional[Mapping[str, Called]] = None,
-                 context: facts.JobContext = facts.NO_CONTEXT) -> None:
-        super().__init__(mode, fields, context=context)
+                 context: facts.JobContext = facts.NO_CONTEXT,
+                 site: Optional[tuple[Optional[str], Optional[int]]] = None) -> None:
+        super().__init__(mode, fields, context=context, site=site)
         self.calls = {name: calls.get(name) for name in CALL_FIELDS}
         self.scaffold_fn = scaffold_fn
         self.results = dict(results or {})
@@ -78,3 +84,24 @@ class TPUFacts(facts.SpecFacts):
 def is_pair(value: Any) -> bool:
     """Whether stock takes a value apart as (function, tensors)."""
     return isinstance(value, (list, tuple)) and len(value) == 2
+
+
+def of_conversion(conversion: Any, mode: Any, fields: Mapping[str, Any], **known: Any) -> TPUFacts:
+    """The facts of a TPU spec that has become an `EstimatorSpec`.
+
+    Args:
+      conversion: a `compat.tpu.Conversion`.
+      mode: the mode.
+      fields: those of the `EstimatorSpec`.
+      **known: further arguments of `TPUFacts`.
+
+    Returns:
+      The facts.
+    """
+    spec = conversion.spec
+    made = TPUFacts(
+        mode, fields, calls=spec._asdict(), scaffold_fn=spec.scaffold_fn,
+        results={field: Called(value, None, summaries)
+                 for field, (value, summaries) in conversion.called.items()}, **known)
+    made.on_cpu, made.summaries = True, conversion.summaries
+    return made

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import estimator_spec_ext as ese
-from estimator_spec_ext import strict_fn
+from estimator_spec_ext import facts
 
 v1 = tf.compat.v1
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -190,10 +190,10 @@ def test_what_cannot_be_called_is_refused(model_fn):
 
 def test_the_config_tells_of_the_job(tmp_path):
     config = tf.estimator.RunConfig(str(tmp_path))
-    context = strict_fn.context_of(config)
+    context = facts.context_of(config)
     assert (context.model_dir, context.num_workers) == (str(tmp_path), 1)
-    assert strict_fn.context_of(None).model_dir is None
-    assert strict_fn.context_of('config').num_workers is None
+    assert facts.context_of(None).model_dir is None
+    assert facts.context_of('config').num_workers is None
 
 
 class _Checked(Exception):

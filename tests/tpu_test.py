@@ -15,7 +15,7 @@ v1 = tf.compat.v1
 tpu = v1.estimator.tpu
 
 _X = np.random.RandomState(0).randn(16, 3).astype(np.float32)
-_Y = _X.sum(1, keepdims=True)
+_Y = _X.sum(1, keepdims=True) + 1
 
 
 @pytest.fixture
@@ -97,6 +97,73 @@ def test_a_whole_job_on_a_cpu(tmp_path):
     np.testing.assert_array_equal(strict[1]['y'], stock[1]['y'])
     np.testing.assert_array_equal(strict[2], stock[2])
     assert strict[3] == stock[3] and strict[3].count('from_host') == 4
+
+
+def _preflight(tmp_path, cls=tpu.TPUEstimatorSpec, depth='graph', **changes):
+    spec = tf.estimator.EvalSpec(_input_fn, steps=2)
+    return ese.preflight(_estimator(tmp_path, cls, **changes),
+                         tf.estimator.TrainSpec(_input_fn, max_steps=4), spec, depth=depth,
+                         serving_input_receiver_fn=_receiver_fn)
+
+
+@pytest.mark.parametrize('cls', [tpu.TPUEstimatorSpec, ese.StrictTPUEstimatorSpec])
+def test_preflight_of_a_right_job(tmp_path, cls):
+    """Also the summary of the loss, which is Estimator's own, is nobody's mistake."""
+    assert not _preflight(tmp_path, cls, depth='run').findings
+
+
+@pytest.mark.parametrize('cls', [tpu.TPUEstimatorSpec, ese.StrictTPUEstimatorSpec])
+@pytest.mark.parametrize('tensors, function, slug', [
+    ([tf.reduce_mean], lambda value: {'mean': v1.metrics.mean(value)}, 'tpu-tensor-without-batch'),
+    ([lambda y: tf.tile(tf.reduce_mean(y, 0), [3])],
+     lambda value: {'mean': v1.metrics.mean(value)}, 'tpu-tensor-without-batch'),
+    ([lambda y: 3], lambda value: {'mean': v1.metrics.mean(value)}, 'tpu-value-not-tensor'),
+    ([tf.abs], lambda value: None, 'metrics-not-dict'),
+])
+def test_preflight_reads_the_tpu_spec(tmp_path, cls, tensors, function, slug):
+    """An Estimator sees a TPU spec only after it was made one for a CPU."""
+    def model_fn(features, labels, mode, params):
+        given = [] if labels is None else [make(labels) for make in tensors]
+        return _spec(cls, features['x'], labels, mode,
+                     **{'eval_metrics': (function, given)} if labels is not None else {})
+
+    estimator = tpu.TPUEstimator(model_fn, config=tpu.RunConfig(model_dir=str(tmp_path)),
+                                 use_tpu=False, train_batch_size=8, eval_batch_size=8)
+    report = ese.preflight(estimator, tf.estimator.TrainSpec(_input_fn, max_steps=4),
+                           tf.estimator.EvalSpec(_input_fn, steps=2), depth='graph')
+    assert [finding.slug for finding in report.findings] == [slug]
+
+
+@pytest.mark.parametrize('cls', [tpu.TPUEstimatorSpec, ese.StrictTPUEstimatorSpec])
+def test_preflight_of_summaries(tmp_path, cls):
+    """On a CPU they are written: information, and nothing more."""
+    def model_fn(features, labels, mode, params):
+        spec = _spec(cls, features['x'], labels, mode)
+        if mode == 'train':
+            v1.summary.scalar('error', spec.loss)
+        return spec
+
+    estimator = tpu.TPUEstimator(model_fn, config=tpu.RunConfig(model_dir=str(tmp_path)),
+                                 use_tpu=False, train_batch_size=8)
+    report = ese.preflight(estimator, tf.estimator.TrainSpec(_input_fn, max_steps=4), depth='graph')
+    assert [(finding.slug, finding.severity.name) for finding in report.findings] == [
+        ('tpu-summaries', 'INFO')]
+
+
+def test_preflight_tells_the_size_of_a_batch(tmp_path):
+    """A model_fn reads it from params, as TPUEstimator promises."""
+    seen = []
+
+    def model_fn(features, labels, mode, params):
+        seen.append((mode, params.get('batch_size'), params['use_tpu']))
+        return _spec(tpu.TPUEstimatorSpec, features['x'], labels, mode)
+
+    estimator = tpu.TPUEstimator(model_fn, config=tpu.RunConfig(model_dir=str(tmp_path)),
+                                 use_tpu=False, train_batch_size=8, eval_batch_size=4)
+    assert not ese.preflight(
+        estimator, tf.estimator.TrainSpec(_input_fn, max_steps=4),
+        tf.estimator.EvalSpec(_input_fn, steps=2), depth='run').findings
+    assert {('train', 8, False), ('eval', 4, False)} <= set(seen)
 
 
 def test_same_fields(graph):

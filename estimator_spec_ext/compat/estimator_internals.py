@@ -8,7 +8,6 @@ strategy with the original, which is never changed.
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 import threading
 from typing import Any, Callable, Iterator, Optional
@@ -18,7 +17,7 @@ from tensorflow.python.eager import context as _context
 from tensorflow_estimator.python.estimator import estimator as _estimator
 from tensorflow_estimator.python.estimator import model_fn as _model_fn
 
-from estimator_spec_ext.compat import distribution, frames
+from estimator_spec_ext.compat import distribution, frames, tpu
 from estimator_spec_ext.compat.namespace import ModeKeys
 
 _do_not_convert = tf.autograph.experimental.do_not_convert
@@ -44,6 +43,7 @@ class Tap:
       receiver: what the serving receiver function returned.
       features: what model_fn got.
       labels: what model_fn got.
+      batch_size: what a TPUEstimator tells model_fn of it.
       spec: what model_fn returned; under a strategy that of the first replica.
       fields: the fields of `spec` before Estimator changed them.
       site: file and line where `spec` was built.
@@ -54,6 +54,7 @@ class Tap:
       session_hooks: the hooks of the session beyond those of the spec.
       edit_spec: makes the spec that Estimator gets of that of model_fn; None for the same.
       attempts: every construction of a stock spec.
+      conversions: every TPU spec of which a spec for a CPU was made.
       model_fn: the function of the user.
       input_fn: the input function that was called last.
       given_labels: makes labels for model_fn where Estimator gives none; None for Estimator's way.
@@ -69,6 +70,7 @@ class Tap:
         self.receiver: Any = None
         self.features: Any = None
         self.labels: Any = None
+        self.batch_size: Optional[int] = None
         self.spec: Any = None
         self.fields: dict[str, Any] = {}
         self.site: tuple[Optional[str], Optional[int]] = (None, None)
@@ -83,6 +85,7 @@ class Tap:
         self.given_labels: Optional[Callable[[], Any]] = None
         self.edit_spec: Optional[Callable[[Any], Any]] = None
         self.attempts: list[SpecAttempt] = []
+        self.conversions: list[tpu.Conversion] = []
         self.model_fn: Any = None
         self.input_fn: Any = None
 
@@ -164,10 +167,16 @@ def _recording(stock_new: Any) -> Any:
     return _do_not_convert(recording)
 
 
+@contextlib.contextmanager
+def _recorded(tap: Tap) -> Iterator[None]:
+    with recorded_specs(tap.attempts), tpu.recorded_conversions(tap.conversions):
+        yield
+
+
 def probe(estimator: Any, tap: Tap) -> Any:
     """A copy of the estimator that notes what passes through it."""
-    copied = copy.copy(estimator)
-    tap.model_fn = inspect.unwrap(copied._model_fn)
+    copied = tpu.copied(estimator)
+    tap.model_fn = tpu.model_function(estimator)
     call_input_fn, call_model_fn = copied._call_input_fn, copied._call_model_fn
     features_from = copied._get_features_from_input_fn
 
@@ -187,14 +196,18 @@ def probe(estimator: Any, tap: Tap) -> Any:
         tap.input_hooks = list(hooks)
         return features, hooks
 
-    enter = _do_not_convert(lambda features, labels: _enter_model_fn(tap, features, labels))
+    def entering(features: Any, labels: Any, mode: Any) -> None:
+        tap.batch_size = tpu.batch_size(estimator, mode)
+        _enter_model_fn(tap, features, labels)
+
+    enter = _do_not_convert(entering)
     swap = _do_not_convert(
         lambda labels: labels if tap.given_labels is None else tap.given_labels())
     leave = _do_not_convert(lambda spec: _leave_model_fn(tap, spec))
 
     # AutoGraph converts this function as it would convert Estimator's own.
     def tapped_model_fn(features: Any, labels: Any, mode: Any, config: Any) -> Any:
-        enter(features, labels)
+        enter(features, labels, mode)
         labels = swap(labels)
         spec = call_model_fn(features, labels, mode, config)
         return leave(spec)
@@ -274,7 +287,7 @@ def build_train(estimator: Any, input_fn: Any, tap: Tap, *, warm_start: Any = No
 
     copied._train_with_estimator_spec = train_with_estimator_spec
     strategy = train_strategy(estimator)
-    with recorded_specs(tap.attempts), _context.graph_mode():
+    with _recorded(tap), _context.graph_mode():
         if strategy is None:
             copied._train_model_default(input_fn, [], [])
         else:
@@ -316,7 +329,7 @@ def build_eval(estimator: Any, input_fn: Any, tap: Tap, *, steps: Any = None, ho
         tap.on_graph(tap)
 
     copied._evaluate_run = evaluate_run
-    with recorded_specs(tap.attempts):
+    with _recorded(tap):
         copied._actual_eval(input_fn, strategy=copied._eval_distribution, steps=steps,
                            hooks=list(hooks),
                            checkpoint_path='a checkpoint of TRAIN' if has_checkpoint else None)
@@ -342,7 +355,7 @@ def build_export(estimator: Any, receiver_fn: Any, tap: Tap) -> None:
         tap.receiver = receiver_fn()
         return tap.receiver
 
-    with recorded_specs(tap.attempts), _context.graph_mode(), contextlib.suppress(Built):
+    with _recorded(tap), _context.graph_mode(), contextlib.suppress(Built):
         mode = ModeKeys.PREDICT
         copied._add_meta_graph_for_mode(None, {mode: tapped_receiver_fn}, None, mode=mode)
 
@@ -360,7 +373,7 @@ def build_predict(estimator: Any, input_fn: Any, tap: Tap) -> None:
     """
     copied = probe(estimator, tap)
     tap.stop_after_model_fn = True
-    with recorded_specs(tap.attempts), contextlib.suppress(Built):
+    with _recorded(tap), contextlib.suppress(Built):
         next(copied.predict(input_fn), None)
 
 

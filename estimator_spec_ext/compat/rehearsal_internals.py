@@ -18,7 +18,7 @@ from tensorflow.python.summary.writer import writer as _writer
 from tensorflow.python.summary.writer import writer_cache as _writer_cache
 from tensorflow.python.training import saver as _saver
 
-from estimator_spec_ext.compat import frames, stock
+from estimator_spec_ext.compat import frames, stock, tpu
 
 _v1 = tf.compat.v1
 _LOCK = threading.RLock()
@@ -28,7 +28,7 @@ _PATHS = ('_checkpoint_dir', '_save_path', '_output_file', '_output_dir', '_summ
 
 def scratch_estimator(estimator: Any, folder: str, *, warm_start: bool) -> Any:
     """A copy of an estimator that works in `folder`; model_fn, params and strategies are shared."""
-    copied, config = copy.copy(estimator), copy.copy(estimator._config)
+    copied, config = tpu.copied(estimator), copy.copy(estimator._config)
     config._model_dir = folder
     copied._config = config
     copied._model_dir = folder
@@ -94,6 +94,10 @@ def _install() -> None:
     for owner in (_events.EventFileWriter, _events_v2.EventFileWriterV2):
         _kept.append((owner, '__init__', owner.__init__))
         owner.__init__ = _opening(owner.__init__)
+    # Where TensorFlow 2's tf.summary.create_file_writer names its folder.
+    stock_create = _summary_ops.create_summary_file_writer
+    _kept.append((_summary_ops, 'create_summary_file_writer', stock_create))
+    _summary_ops.create_summary_file_writer = _creating(stock_create)
 
     @functools.wraps(stock_save)
     def save(self: Any, sess: Any, save_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -110,19 +114,6 @@ def _install() -> None:
             save_path = os.path.join(_elsewhere(_READ, folder), name)
         return stock_restore(self, sess, save_path)
 
-    stock_create = _summary_ops.create_summary_file_writer
-    _kept.append((_summary_ops, 'create_summary_file_writer', stock_create))
-
-    @functools.wraps(stock_create)
-    def create(writer: Any, logdir: Any, *args: Any, **kwargs: Any) -> Any:
-        # The op of tf.summary.create_file_writer; of a folder that is computed nothing is known.
-        folder = tf.get_static_value(logdir)
-        if folder is not None and tf.nest.flatten(folder):
-            folder = folder.item() if hasattr(folder, 'item') else folder
-            logdir = _elsewhere(_EVENTS, os.fsdecode(folder))
-        return stock_create(writer, logdir, *args, **kwargs)
-
-    _summary_ops.create_summary_file_writer = create
     for name, value in (('save', save), ('restore', restore)):
         _kept.append((_saver.Saver, name, getattr(_saver.Saver, name)))
         setattr(_saver.Saver, name, value)
@@ -137,6 +128,20 @@ def _opening(stock_init: Any) -> Any:
         stock_init(*bound.args, **bound.kwargs)
 
     return init
+
+
+def _creating(stock: Any) -> Any:
+    @functools.wraps(stock)
+    def create(writer: Any, logdir: Any, *args: Any, **kwargs: Any) -> Any:
+        folder = tf.get_static_value(logdir)
+        folder = folder.item() if hasattr(folder, 'item') else folder
+        if folder is not None:
+            folder = tf.compat.as_str_any(folder)
+            other = _elsewhere(_EVENTS, folder)
+            logdir = logdir if other == folder else tf.constant(str(other))
+        return stock(writer, logdir, *args, **kwargs)
+
+    return create
 
 
 def keep_inside(hook: Any, inside: Callable[[str], Optional[str]], estimator: Any,

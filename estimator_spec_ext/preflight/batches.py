@@ -33,8 +33,8 @@ class Cut:
             return self
         return Cut(tuple((size, values[0]) for size, values in self.batches), self.element_spec[0])
 
-    def dataset(self) -> Any:
-        """A dataset of these batches in the current graph."""
+    def dataset(self, params: Any = None) -> Any:
+        """A dataset of these batches in the current graph; an input function as it is."""
         def batches() -> Iterator[Any]:
             for _, values in self.batches:
                 yield values
@@ -42,8 +42,11 @@ class Cut:
 
 
 def own(estimator: Any, input_fn: Any, mode: str) -> Callable[[], Any]:
-    """An input function of no arguments that gives what `input_fn` gives in `mode`."""
-    return lambda: internals.call_input_fn(estimator, input_fn, mode)
+    """An input function that needs no arguments and gives what `input_fn` gives in `mode`."""
+    def function(params: Any = None) -> Any:  # which a TPUEstimator asks for
+        return internals.call_input_fn(estimator, input_fn, mode)
+
+    return function
 
 
 def cut(input_fn: Callable[[], Any], config: Any = None, *, labelled: bool = False,

@@ -8,7 +8,7 @@ import time
 import weakref
 from typing import Any, Callable, Iterator, Mapping, Optional
 
-from estimator_spec_ext import engine, registry
+from estimator_spec_ext import engine, registry, tpu_facts
 from estimator_spec_ext.compat import (
     checkpoints,
     early_stopping,
@@ -122,7 +122,7 @@ class Builder:
         if spec is None:
             spec, mode = self._job.train_spec, TRAIN
 
-        def input_fn() -> Any:
+        def input_fn(params: Any = None) -> Any:  # which a TPUEstimator asks for
             # The function was written for its own mode and may ask for it.
             return internals.call_input_fn(self._job.estimator, spec.input_fn, mode)
 
@@ -173,11 +173,14 @@ class Builder:
         return JobContext(
             model_dir=self._job.estimator.model_dir, graph_is_complete=complete,
             extra_hooks=hooks, receiver_tensors=receiver,
-            num_workers=self._workers, is_chief=self._is_chief)
+            num_workers=self._workers, is_chief=self._is_chief,
+            batch_size=tap.batch_size)
 
     def _check(self, facts: ModeFacts, tap: internals.Tap, hooks: tuple[Any, ...]) -> Report:
-        spec_facts = SpecFacts(facts.mode, tap.fields, context=self._context(tap, hooks, True),
-                               site=tap.site)
+        known: dict[str, Any] = {'context': self._context(tap, hooks, True), 'site': tap.site}
+        # What the TPU's rules say of a spec that this job runs on a CPU.
+        spec_facts = SpecFacts(facts.mode, tap.fields, **known) if not tap.conversions else (
+            tpu_facts.of_conversion(tap.conversions[-1], facts.mode, tap.fields, **known))
         earlier = engine.findings(tap.graph) if isinstance(tap.spec, StrictEstimatorSpec) else ()
         report = self._run_rules(spec_facts, tap)
         facts.opaque_hooks = bool(spec_facts.opaque_hooks)
@@ -188,8 +191,8 @@ class Builder:
         facts.own_saver = any(isinstance(hook, v1.train.CheckpointSaverHook) for hook in running)
         facts.untrained, facts.read = trained.look(spec_facts)
         # A strict spec mends what it warned of, so that the second look cannot see it.
-        known = set(report.findings) | {finding.slug for finding in report.findings}
-        mended = [finding for finding in earlier if finding.slug not in known
+        seen = set(report.findings) | {finding.slug for finding in report.findings}
+        mended = [finding for finding in earlier if finding.slug not in seen
                   and finding.severity is not Severity.INFO and _judges_fields(finding)]
         return dataclasses.replace(report, findings=sorted_findings([*report.findings, *mended]))
 

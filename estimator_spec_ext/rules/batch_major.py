@@ -57,7 +57,7 @@ def _batch_sources(facts: SpecFacts) -> list[Any]:
             if any(_follows_any_batch(tensor) for tensor in op.outputs) and not _is_one_image(op)]
 
 
-def _origin(tensor: Any) -> Any:
+def origin(tensor: Any) -> Any:
     """The tensor behind ops that keep the shape."""
     for _ in range(_MAX_STEPS):
         op = tensor.op
@@ -76,10 +76,15 @@ def _origin(tensor: Any) -> Any:
 
 def _reduces_the_batch(op: Any) -> bool:
     """Whether a reduction is over the first dimension of a batch of any size."""
+    return bool(op.inputs) and _follows_any_batch(op.inputs[0]) and reduces_rows(op)
+
+
+def reduces_rows(op: Any) -> bool:
+    """Whether an op reduces over the first dimension of what it reads."""
     if op.type not in _REDUCTIONS or len(op.inputs) < 2:
         return False
     before, axes = op.inputs[0], tf.get_static_value(op.inputs[1])
-    if axes is None or not _follows_any_batch(before):
+    if axes is None or not before.shape.rank:
         return False
     return any(int(axis) in (0, -before.shape.rank) for axis in axes.reshape(-1))
 
@@ -132,8 +137,8 @@ class PredictionWithoutBatch(Rule):
                 continue
             if _follows_any_batch(tensor):
                 continue
-            origin = _origin(tensor)
-            op = origin.op
+            behind = origin(tensor)
+            op = behind.op
             if op.type == 'Squeeze' and not graphs.attribute(op, 'squeeze_dims'):
                 if _follows_any_batch(op.inputs[0]):
                     yield self._finding(
@@ -141,7 +146,7 @@ class PredictionWithoutBatch(Rule):
                                        'a batch of one', 'name the axis: tf.squeeze(x, axis=1)', op)
             elif _reduces_the_batch(op):
                 sources = set(_batch_sources(facts)) if sources is None else sources
-                if sources & facts.index.data_ancestors([origin]):
+                if sources & facts.index.data_ancestors([behind]):
                     yield self._finding(
                         facts, output, f'is reduced over the batch by {op.name!r} ({op.type})',
                         'reduce along an axis of the example: axis=1, or axis=-1', op)

@@ -9,6 +9,7 @@ from estimator_spec_ext.compat import distribution, graphs, stock, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.rule import Rule
+from estimator_spec_ext.tpu_facts import TPUFacts
 
 FIELD = 'eval_metric_ops'
 
@@ -65,10 +66,12 @@ class MetricsNotDict(Rule):
     slug = 'metrics-not-dict'
     severity = Severity.ERROR
     stage = 'spec'
-    mistakes = ('M1',)
+    mistakes = ('M1', 'U2')
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         metrics = facts.eval_metric_ops
+        if not metrics:
+            yield from self._nothing_returned(facts)
         if metrics is None or isinstance(metrics, dict) or distribution.is_per_replica(metrics):
             return
         actual = describe.value(metrics)
@@ -81,6 +84,15 @@ class MetricsNotDict(Rule):
         yield self.finding(
             facts, f'eval_metric_ops is {actual}; expected a dict', field=FIELD, hint=hint,
             expected='a dict', actual=actual)
+
+    def _nothing_returned(self, facts: SpecFacts) -> Iterator[Finding]:
+        """A CPU does without the metrics of such a function; a TPU does not."""
+        called = facts.results.get('eval_metrics') if isinstance(facts, TPUFacts) else None
+        if called is not None and called.error is None and called.value is None and facts.is_eval:
+            yield self.finding(
+                facts, 'eval_metrics[0] returns None; expected a dict of metrics',
+                field='eval_metrics', hint='return the dict: {name: (value, update_op)}',
+                expected='a dict', actual='None', severity=Severity.WARNING)
 
     @staticmethod
     def bad() -> Any:
@@ -115,7 +127,7 @@ class MetricNotPair(Rule):
     slug = 'metric-not-pair'
     severity = Severity.ERROR
     stage = 'spec'
-    mistakes = ('M1', 'M3')
+    mistakes = ('M1', 'M3', 'U2')
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if FIELD not in facts.stock_refusals:

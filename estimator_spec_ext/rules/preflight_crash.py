@@ -76,7 +76,7 @@ class ModeCrashes(CrashRule):
 
     code = 'ESX130'
     slug = 'mode-crashes'
-    mistakes = ('X11', 'D12', 'M9', 'U2')
+    mistakes = ('X11', 'D12', 'M9', 'U2', 'U3')
     kinds = ('other', 'not implemented')
 
     def check(self, facts: Any) -> Iterator[Finding]:

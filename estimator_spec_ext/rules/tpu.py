@@ -23,7 +23,7 @@ def _calls(facts: SpecFacts) -> Iterator[Call]:
         yield from facts.good_calls()
 
 
-def _used_calls(facts: SpecFacts) -> Iterator[Call]:
+def used_calls(facts: SpecFacts) -> Iterator[Call]:
     """The calls whose tensors a TPU sends to its host in this mode."""
     for call in _calls(facts):
         if call.field == 'host_call' or facts.is_eval:
@@ -238,74 +238,6 @@ ArgumentsDiffer.more_bad = (_bad_list,)
 ArgumentsDiffer.more_good = (_good_partial_and_keywords,)
 
 
-class TensorWithoutBatch(Rule):
-    """A scalar is handed to the host by eval_metrics or host_call.
-
-    What it finds: a tensor of rank 0 among the tensors of eval_metrics (in EVAL) or host_call.
-
-    Why it matters: a TPU sends one tensor from each core and joins them along the first dimension.
-    A scalar has none: "All tensors outfed from TPU should preserve batch size dimension", at the
-    first step on the TPU. With use_tpu=False it works.
-
-    Bad:
-        host_call=(host_call_fn, [tf.compat.v1.train.get_global_step(), loss])
-
-    Good:
-        host_call=(host_call_fn, [tf.reshape(global_step, [1]), tf.reshape(loss, [1])])
-
-    When to suppress: when the model never runs on a TPU, or its input is broadcast to all cores.
-    """
-
-    code = 'ESX122'
-    slug = 'tpu-tensor-without-batch'
-    severity = Severity.WARNING
-    stage = 'spec'
-    modes = (TRAIN, EVAL)
-    mistakes = ('U1', 'U3')
-
-    def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        for call in _used_calls(facts):
-            for key, tensor in call.items:
-                if graphs.is_tensor(tensor) and tensor.shape.rank == 0:
-                    field = describe.entry(f'{call.field}[1]', key)
-                    yield self.finding(
-                        facts, f'{field} has shape (); a TPU joins its cores along dimension 0',
-                        field=field, op=tensor, expected='rank 1 or more', actual='()',
-                        hint='give it a first dimension: tf.reshape(tensor, [1])')
-
-    @staticmethod
-    def bad() -> Any:
-        """The loss itself as a metric."""
-        losses, _ = model_tensors()
-        loss = tf.reduce_mean(losses, name='mean')
-        return tpu_spec(losses=losses, eval_metrics=(mean_of_losses, [loss]))
-
-    @staticmethod
-    def good() -> Any:
-        """One number for each example, or one for each core."""
-        losses, _ = model_tensors()
-        loss = tf.reshape(tf.reduce_mean(losses), [1])
-        return tpu_spec(losses=losses, eval_metrics=(mean_of_losses, [losses]),
-                      host_call=(lambda loss: [], [loss]))
-
-
-def _bad_host_call() -> Any:
-    """The step, for a summary."""
-    losses, _ = model_tensors()
-    return tpu_spec('train', losses=losses, host_call=(
-        lambda step: [], {'step': v1.train.get_global_step()}))
-
-
-def _good_scalar_in_train() -> Any:
-    """A TPU does not evaluate metrics while it trains."""
-    losses, _ = model_tensors()
-    return tpu_spec('train', losses=losses, eval_metrics=(mean_of_losses, [tf.reduce_mean(losses)]))
-
-
-TensorWithoutBatch.more_bad = (_bad_host_call,)
-TensorWithoutBatch.more_good = (_good_scalar_in_train,)
-
-
 class NotATensor(Rule):
     """Something else than a tensor is handed to the host by eval_metrics or host_call.
 
@@ -332,7 +264,7 @@ class NotATensor(Rule):
     mistakes = ('U2',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        for call in _used_calls(facts):
+        for call in used_calls(facts):
             for key, value in call.items:
                 if not graphs.is_tensor(value) or graphs.is_composite(value):
                     field, actual = describe.entry(f'{call.field}[1]', key), describe.value(value)

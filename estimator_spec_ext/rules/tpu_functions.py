@@ -130,11 +130,16 @@ class SummariesUnderTPU(Rule):
                 'refuses', field='host_call', op=made[0], hint=hint)
         if not facts.is_train:
             return
-        for tensor in facts.graph.get_collection(v1.GraphKeys.SUMMARIES) if facts.graph else ():
+        known = facts.summaries
+        if known is None:
+            known = facts.graph.get_collection(v1.GraphKeys.SUMMARIES) if facts.graph else ()
+        for tensor in known:
             if id(tensor) not in own and self._is_of_the_model(facts, tensor):
                 yield self.finding(
                     facts, f"the summary '{tensor.op.name}' is made in the model, where a TPU "
-                    'leaves it out', field='train_op', op=tensor, hint=hint)
+                    'leaves it out', field='train_op', op=tensor, hint=hint,
+                    # Where this job runs they are written.
+                    severity=Severity.INFO if facts.on_cpu else None)
                 return
 
     @staticmethod
