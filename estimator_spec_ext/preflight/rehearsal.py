@@ -237,7 +237,8 @@ class Rehearsal:
                 watch, crashed = Watch(self._limits), False
                 try:
                     result.metrics = self._evaluated(
-                        estimator, lambda params=None: own().take(steps).concatenate(rows.dataset()), None,
+                        estimator,
+                        lambda params=None: own().take(steps).concatenate(rows.dataset()), None,
                         watch)
                 except TimeLimit:
                     raise
