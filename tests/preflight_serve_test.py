@@ -95,6 +95,22 @@ def test_a_receiver_that_takes_something_else_is_not_asked():
         "signatures not asked: no request can be made from the job's own input",)
 
 
+@pytest.mark.parametrize('parts', [4, 1])
+def test_clients_send_other_sizes_than_the_input_has(parts):
+    """Batches of the job's input are always of four; a receiver takes any."""
+    def model_fn(features, labels, mode):
+        rows = tf.concat([part * 2. for part in tf.split(features['x'], parts)], 0)
+        return jobs.spec(mode, jobs.linear({'x': rows}), labels)
+
+    def input_fn():
+        return jobs.endless_input_fn().unbatch().batch(4, drop_remainder=True)
+
+    report = run(jobs.job(model_fn, train=input_fn, evaluate=input_fn,
+                          eval_options={'steps': 2}))
+    assert [finding.slug for finding in loud(report)] == ['signature-fails'] * (parts == 4)
+    assert not report.notes
+
+
 def test_random_answers_are_not_compared():
     def model_fn(features, labels, mode):
         prediction = jobs.linear(features)

@@ -50,6 +50,7 @@ def own(estimator: Any, input_fn: Any, mode: str) -> Callable[[], Any]:
 
 
 def cut(input_fn: Callable[[], Any], config: Any = None, *, labelled: bool = False,
+        fixed: bool = False,
         watch: Callable[[Any], None] = lambda session: None) -> Optional[Cut]:
     """Takes a few rows of what an input function gives.
 
@@ -57,6 +58,7 @@ def cut(input_fn: Callable[[], Any], config: Any = None, *, labelled: bool = Fal
       input_fn: a function of no arguments.
       config: the `ConfigProto` of the session.
       labelled: whether to keep the labels.
+      fixed: whether to cut batches that always have one size, too.
       watch: gets the session, and may close it to end this.
 
     Returns:
@@ -66,7 +68,7 @@ def cut(input_fn: Callable[[], Any], config: Any = None, *, labelled: bool = Fal
       Exception: what the input pipeline raises.
     """
     with tf.Graph().as_default():
-        dataset = _rows_of(input_fn(), labelled)
+        dataset = _rows_of(input_fn(), labelled, fixed)
         if dataset is None:
             return None
         rows = dataset.unbatch()
@@ -92,7 +94,7 @@ def cut(input_fn: Callable[[], Any], config: Any = None, *, labelled: bool = Fal
         return Cut(tuple(found), batches.element_spec, labelled)
 
 
-def _rows_of(result: Any, labelled: bool) -> Any:
+def _rows_of(result: Any, labelled: bool, fixed: bool) -> Any:
     """The dataset, without labels if they are not wanted; None when it is not made of rows."""
     if not isinstance(result, tf.data.Dataset):
         return None
@@ -105,6 +107,6 @@ def _rows_of(result: Any, labelled: bool) -> Any:
     for spec in tf.nest.flatten(dataset.element_spec):
         if not isinstance(spec, tf.TensorSpec) or spec.shape.rank in (None, 0):
             return None
-        if spec.shape.as_list()[0] is not None:
+        if spec.shape.as_list()[0] is not None and not fixed:
             return None  # the job never sees another size
     return dataset

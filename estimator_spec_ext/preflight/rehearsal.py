@@ -314,11 +314,24 @@ class Rehearsal:
                 self._limited(lambda: self._answers(estimator, own, (0,), result))
                 result.answers, result.bad_size = answers, died_at
 
-    def _cut(self, input_fn: Callable[[], Any], *, labelled: bool) -> Optional[batches.Cut]:
+    def requests(self) -> Optional[batches.Cut]:
+        """Rows to make requests of: clients send what they like, whatever the job's batches are."""
+        spec, mode = self._job.eval_spec, EVAL
+        if spec is None:
+            spec, mode = self._job.train_spec, TRAIN
+        if self.rows is not None or spec is None:
+            return None if self.rows is None else self.rows.features
+        with contextlib.suppress(TimeLimit):
+            return self._cut(batches.own(self._job.estimator, spec.input_fn, mode), labelled=False,
+                             fixed=True)
+        return None
+
+    def _cut(self, input_fn: Callable[[], Any], *, labelled: bool,
+             fixed: bool = False) -> Optional[batches.Cut]:
         config = self._job.estimator.config.session_config
         try:
             found: Optional[batches.Cut] = self._limited(lambda: batches.cut(
-                input_fn, config, labelled=labelled, watch=self._limits.watch))
+                input_fn, config, labelled=labelled, fixed=fixed, watch=self._limits.watch))
         except TimeLimit:
             raise
         except Exception:  # noqa: BLE001 - what the input raises is told by the others
