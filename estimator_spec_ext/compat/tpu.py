@@ -62,7 +62,8 @@ def copied(estimator: Any) -> Any:
 def model_function(estimator: Any) -> Any:
     """The model_fn of the user, which a TPUEstimator hides in a function of its own."""
     function, _ = _own_function(estimator)
-    return inspect.unwrap(estimator._model_fn if function is None else function)
+    return inspect.unwrap(estimator._model_fn if function is None else function,
+                          stop=lambda wrapper: hasattr(wrapper, 'get_concrete_function'))
 
 
 def batch_size(estimator: Any, mode: Any) -> Optional[int]:

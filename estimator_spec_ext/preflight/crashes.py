@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from estimator_spec_ext import describe
 from estimator_spec_ext.compat import estimator_internals as internals
-from estimator_spec_ext.compat import frames, graphs
+from estimator_spec_ext.compat import frames, graphs, tf
 from estimator_spec_ext.errors import EstimatorSpecError
 from estimator_spec_ext.preflight.facts import Crash, ModeFacts, Place, feature_texts
 
@@ -93,6 +93,8 @@ def _kind(error: BaseException, facts: ModeFacts) -> tuple[str, dict[str, Any]]:
     text = _whole_text(error)
     if isinstance(error, EstimatorSpecError):
         return STRICT, {}
+    if tap.stage == internals.MODEL_FN and _is_tf_function(tap.model_fn):
+        return SIGNATURE, {'fault': 'is a tf.function; expected a plain function'}
     if tap.stage in (internals.INPUT_FN, internals.INPUT, internals.SETUP):
         if 'model_fn does not take labels' in text:
             return SIGNATURE, {}
@@ -104,6 +106,9 @@ def _kind(error: BaseException, facts: ModeFacts) -> tuple[str, dict[str, Any]]:
         return RETURN, {'returned': value} if found else {}
     if 'model_fn does not take labels' in text:
         return SIGNATURE, {}
+    if isinstance(error, TypeError) and _is_innermost(error, 'estimator.py', '_call_model_fn'):
+        # The call itself: nothing of model_fn has run.
+        return SIGNATURE, {'fault': f'is not what Estimator calls: {_text(error)}'}
     attempt = refused_attempt(error, tap)
     if attempt is not None:
         return REFUSED, {'attempt': attempt}
@@ -116,10 +121,10 @@ def _kind(error: BaseException, facts: ModeFacts) -> tuple[str, dict[str, Any]]:
         return OPTIMIZER, {}
     if 'Exactly one of scaffold or summary_op' in text:
         return SUMMARY, {}
-    if _raised_in(error, 'export_output.py'):
+    if _is_innermost(error, 'export_output.py'):
         return EXPORT_OUTPUT, {}
     if _FOREIGN.search(text):
-        return GRAPH, {}
+        return (INPUT_GRAPH if _is_foreign_input(tap) else GRAPH), {}
     return OTHER, {}
 
 
@@ -147,13 +152,27 @@ def refused_attempt(error: BaseException, tap: Any) -> Any:
     return None
 
 
-def _raised_in(error: BaseException, file_name: str) -> bool:
+def _is_tf_function(function: Any) -> bool:
+    return hasattr(function, 'python_function') and hasattr(function, 'get_concrete_function')
+
+
+def _is_foreign_input(tap: Any) -> bool:
+    """Whether features or labels are tensors that were made outside of the input function."""
+    return any(graphs.is_tensor(value) and getattr(value, 'graph', None) is not tap.graph
+               for value in tf.nest.flatten([tap.features, tap.labels])
+               if not graphs.is_composite(value))
+
+
+def _is_innermost(error: BaseException, file_name: str, function: str = '') -> bool:
+    """Whether an exception was raised in this file, and in this function where one is named."""
     trace = error.__traceback__
     last = None
     while trace is not None:
         last = trace
         trace = trace.tb_next
-    return last is not None and last.tb_frame.f_code.co_filename.endswith(file_name)
+    code = None if last is None else last.tb_frame.f_code
+    return code is not None and code.co_filename.endswith(file_name) and (
+        function in ('', code.co_name))
 
 
 def serving_difference(facts: ModeFacts, usual: Optional[ModeFacts]) -> dict[str, Any]:

@@ -270,10 +270,33 @@ def good_unsupervised() -> Any:
     return jobs.job(_without_labels, train=_unlabelled_input_fn, evaluate=None)
 
 
+class _Model:
+    def model_fn(self, features: Any, labels: Any, mode: str) -> Any:
+        """A method is a model_fn when it is bound to its object."""
+        return jobs.model_fn(features, labels, mode)
+
+
+def bad_unbound() -> Any:
+    """The class's function: nobody gives it `self`."""
+    return jobs.job(_Model.model_fn, evaluate=None, receiver=None)
+
+
+def bad_tf_function() -> Any:
+    """Variables and a spec that a tf.function cannot hand out."""
+    return jobs.job(tf.function(jobs.model_fn), evaluate=None, receiver=None)
+
+
+def good_method() -> Any:
+    """The method of an object."""
+    return jobs.job(_Model().model_fn, evaluate=None, receiver=None)
+
+
 class ModelFnSignature(CrashRule):
     """The arguments of model_fn do not fit the input.
 
-    What it finds: an input function that gives labels to a model_fn without an argument `labels`.
+    What it finds: an input function that gives labels to a model_fn without an argument `labels`; a
+    call that fails before model_fn runs, as for a method of a class without its object; a
+    tf.function.
 
     Why it matters: Estimator looks at the names of the arguments. This one shows at the first
     train; others already in the constructor, which refuses unknown names and a missing `features`.
@@ -291,9 +314,17 @@ class ModelFnSignature(CrashRule):
     slug = 'model-fn-signature'
     mistakes = ('P9',)
     kinds = ('signature',)
-    more_good = (good_unsupervised,)
+    more_bad = (bad_unbound, bad_tf_function)
+    more_good = (good_unsupervised, good_method)
 
     def of_crash(self, build: Any, crash: Any) -> Iterator[Finding]:
+        if 'fault' in crash.details:
+            yield self.finding(
+                build, f'model_fn {crash.details["fault"]}', op=crash.place,
+                hint='pass a plain function or a bound method: '
+                     'def model_fn(features, labels, mode, params)',
+                expected='a function (features, labels, mode, params, config)', actual=crash.text)
+            return
         yield self.finding(
             build, 'model_fn has no argument labels, but the input function gives labels',
             hint='write def model_fn(features, labels, mode, ...)', op=crash.place,

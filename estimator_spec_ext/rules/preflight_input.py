@@ -74,6 +74,12 @@ def good_tensors() -> Any:
     return jobs.job(train=_tensors)
 
 
+def bad_tensors_made_before() -> Any:
+    """Tensors, which only model_fn finds to be another graph's."""
+    made = {'x': tf.zeros([4, jobs.FEATURES])}, tf.zeros([4, 1])
+    return jobs.job(train=lambda: made, evaluate=None, receiver=None)
+
+
 class InputFromAnotherGraph(CrashRule):
     """An input function returns a dataset or tensors of another graph.
 
@@ -97,6 +103,7 @@ class InputFromAnotherGraph(CrashRule):
     slug = 'input-from-another-graph'
     mistakes = ('I1',)
     kinds = ('input graph',)
+    more_bad = (bad_tensors_made_before,)
     more_good = (good_tensors,)
 
     def of_crash(self, build: Any, crash: Any) -> Iterator[Finding]:
