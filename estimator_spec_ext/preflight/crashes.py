@@ -32,6 +32,8 @@ OTHER = 'other'
 
 MODE_NAMES = {'train': 'TRAIN', 'eval': 'EVAL', 'infer': 'PREDICT'}
 
+_UNKNOWN = re.compile(r'\bNone\b|NoneType|undefined|unknown|fully.defined|must be (?:specified|'
+                      r'known)', re.IGNORECASE)
 _FOREIGN = re.compile(
     r'same graph|not an element of this graph|from a different graph|is out of scope|'
     r'must be from the default graph|not from the (?:current|default) graph|'
@@ -175,12 +177,14 @@ def _is_innermost(error: BaseException, file_name: str, function: str = '') -> b
         function in ('', code.co_name))
 
 
-def serving_difference(facts: ModeFacts, usual: Optional[ModeFacts]) -> dict[str, Any]:
+def serving_difference(facts: ModeFacts, usual: Optional[ModeFacts],
+                       loose: bool = False) -> dict[str, Any]:
     """How the receiver's features differ from those that TRAIN and EVAL get.
 
     Args:
       facts: PREDICT on a serving receiver.
       usual: TRAIN or EVAL.
+      loose: whether a dimension that only TRAIN and EVAL know is a difference.
 
     Returns:
       'missing', 'extra' and 'differing' by key; 'structure' when one is a dict and the other is
@@ -199,7 +203,8 @@ def serving_difference(facts: ModeFacts, usual: Optional[ModeFacts]) -> dict[str
     missing = sorted(set(theirs) - set(mine))
     extra = sorted(set(mine) - set(theirs))
     differing = [(key, mine[key], theirs[key]) for key in sorted(set(mine) & set(theirs))
-                 if _kinds_differ(here.get(key), there.get(key))]
+                 if _kinds_differ(here.get(key), there.get(key))
+                 or loose and _knows_less(here.get(key), there.get(key))]
     if missing:
         found['missing'] = missing
     if extra:
@@ -219,6 +224,19 @@ def _kinds_differ(here: Any, there: Any) -> bool:
     if one is None or other is None or one.rank is None or other.rank is None:
         return False
     return one.rank != other.rank or not one[1:].is_compatible_with(other[1:])
+
+
+def _knows_less(here: Any, there: Any) -> bool:
+    one, other = getattr(here, 'shape', None), getattr(there, 'shape', None)
+    if one is None or other is None or other.rank is None:
+        return False
+    return one.rank is None or any(
+        mine is None and known is not None for mine, known in zip(one[1:], other[1:]))
+
+
+def lacks_a_dimension(crash: Crash) -> bool:
+    """Whether a crash is about a dimension of a shape that is not known."""
+    return _UNKNOWN.search(_whole_text(crash.error)) is not None
 
 
 def blames_features(crash: Crash, difference: dict[str, Any]) -> bool:

@@ -278,10 +278,17 @@ class Builder:
         difference = crashes.serving_difference(facts, self._usual)
         if crash is not None and crashes.blames_features(crash, difference):
             facts.crash = dataclasses.replace(crash, kind=crashes.SERVING, details=difference)
-            return
-        if (crash is None or crash.kind not in (crashes.OTHER, crashes.REFUSED, crashes.STRICT)
+        elif crash is not None and self._misses_labels(facts, crash):
+            facts.crash = dataclasses.replace(crash, kind=crashes.LABELS)
+        elif crash is not None and crashes.lacks_a_dimension(crash):
+            difference = crashes.serving_difference(facts, self._usual, loose=True)
+            if crashes.blames_features(crash, difference):
+                facts.crash = dataclasses.replace(crash, kind=crashes.SERVING, details=difference)
+
+    def _misses_labels(self, facts: ModeFacts, crash: Any) -> bool:
+        if (crash.kind not in (crashes.OTHER, crashes.REFUSED, crashes.STRICT)
                 or not self._labels or not internals.takes_labels(self._job.estimator)):
-            return
+            return False
         tap = internals.Tap(lambda tap: None, lambda tap: None)
         tap.given_labels = self._placeholders
         try:
@@ -290,8 +297,8 @@ class Builder:
             else:
                 internals.build_predict(self._job.estimator, self._predict_input_fn(), tap)
         except (Exception, SystemExit):  # something else is wrong too, or instead
-            return
-        facts.crash = dataclasses.replace(crash, kind=crashes.LABELS)
+            return False
+        return True
 
     def _placeholders(self) -> Any:
         form, specs = self._labels[0]

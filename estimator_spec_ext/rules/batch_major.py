@@ -31,7 +31,8 @@ _MAX_STEPS = 30
 
 def _outputs(facts: SpecFacts) -> list[exported.Output]:
     """The predictions that a session can fetch; handles and the like are another mistake."""
-    return [output for output in exported.predicted(facts) if export.is_servable(output.tensor)]
+    return [output for output in exported.predicted(facts)
+            if export.is_servable(output.tensor) or graphs.is_variable(output.tensor)]
 
 
 def _first(tensor: Any) -> Optional[int]:
@@ -89,6 +90,20 @@ def reduces_rows(op: Any) -> bool:
     return any(int(axis) in (0, -before.shape.rank) for axis in axes.reshape(-1))
 
 
+def leaves_the_batch(op: Any) -> str:
+    """How an op puts something else before a batch of any size; '' when it does not."""
+    if not op.inputs or not _follows_any_batch(op.inputs[0]):
+        return ''
+    if op.type == 'Transpose':
+        order = tf.get_static_value(op.inputs[1])
+        return '' if order is None or not order.size or order[0] == 0 else 'is transposed'
+    if op.type == 'Pack':
+        return '' if graphs.attribute(op, 'axis', 0) else 'is stacked before the batch'
+    if op.type == 'StridedSlice' and graphs.attribute(op, 'shrink_axis_mask', 0) & 1:
+        return 'is one row of the batch, taken'
+    return ''
+
+
 def _x(*dims: Optional[int]) -> Any:
     return v1.placeholder(tf.float32, [None, *dims], name='x')
 
@@ -104,8 +119,9 @@ def _predict(**predictions: Any) -> dict[str, Any]:
 class PredictionWithoutBatch(Rule):
     """A prediction has no row for each example.
 
-    What it finds: in PREDICT, a prediction that is a scalar, one reduced over the batch, or one
-    that went through tf.squeeze without an axis, which drops the batch when it holds one example.
+    What it finds: in PREDICT, a prediction that is a scalar, one reduced over the batch, one row of
+    the batch, one with another dimension before the batch (tf.transpose, tf.stack), or one that
+    went through tf.squeeze without an axis, which drops the batch when it holds one example.
 
     Why it matters: `predict` indexes every prediction by example and fails, for tf.squeeze only at
     the last batch or the first single request. tf.argmax without an axis gives rows of the wrong
@@ -144,9 +160,13 @@ class PredictionWithoutBatch(Rule):
                     yield self._finding(
                         facts, output, f'is squeezed by {op.name!r} without an axis, which drops '
                                        'a batch of one', 'name the axis: tf.squeeze(x, axis=1)', op)
-            elif _reduces_the_batch(op):
+            elif _reduces_the_batch(op) or leaves_the_batch(op):
                 sources = set(_batch_sources(facts)) if sources is None else sources
-                if sources & facts.index.data_ancestors([behind]):
+                left = leaves_the_batch(op)
+                if left and sources & facts.index.data_ancestors([behind]):
+                    yield self._finding(facts, output, f'{left} by {op.name!r}',
+                                        'keep the examples in the first dimension', op)
+                elif sources & facts.index.data_ancestors([behind]):
                     yield self._finding(
                         facts, output, f'is reduced over the batch by {op.name!r} ({op.type})',
                         'reduce along an axis of the example: axis=1, or axis=-1', op)
@@ -169,6 +189,21 @@ class PredictionWithoutBatch(Rule):
         """The axis is named."""
         scores = v1.get_variable('w', [3, 1])
         return _predict(score=tf.squeeze(tf.matmul(_x(3), scores), axis=1))
+
+
+def _moved() -> Any:
+    """Another dimension comes first, or one example stands for all."""
+    logits = _logits(_x(3))
+    return _predict(columns=tf.transpose(logits, name='columns'), first=logits[0],
+                    pairs=tf.stack([logits, logits], name='pairs'))
+
+
+def _moved_back() -> Any:
+    """The batch comes first again."""
+    logits = _logits(_x(3))
+    return _predict(columns=tf.transpose(tf.transpose(logits)), first=logits[:, 0],
+                    pairs=tf.stack([logits, logits], axis=1),
+                    swapped=tf.transpose(tf.reshape(logits, [-1, 1, 2]), [0, 2, 1]))
 
 
 def _scalars() -> Any:
@@ -216,9 +251,9 @@ def _scalar_in_eval() -> Any:
     return {'mode': 'eval', 'loss': loss, 'predictions': {'loss': loss}}
 
 
-PredictionWithoutBatch.more_bad = (_scalars, _argmax_without_axis, _squeezed_probability)
+PredictionWithoutBatch.more_bad = (_moved, _scalars, _argmax_without_axis, _squeezed_probability)
 PredictionWithoutBatch.more_good = (
-    _one_image, _squeezed_and_shaped, _scalars_that_are_only_exported, _scalar_in_eval)
+    _moved_back, _one_image, _squeezed_and_shaped, _scalars_that_are_only_exported, _scalar_in_eval)
 
 
 class PredictionLengthsDiffer(Rule):

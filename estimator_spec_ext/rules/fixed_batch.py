@@ -11,6 +11,7 @@ from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.graph import DEQUEUE_TYPES, ITERATOR_TYPES, PLACEHOLDER_TYPES
 from estimator_spec_ext.rule import PREDICT, Rule
 from estimator_spec_ext.rules import exported
+from estimator_spec_ext.rules.batch_major import leaves_the_batch, origin
 
 _SOURCES = ITERATOR_TYPES | DEQUEUE_TYPES | PLACEHOLDER_TYPES
 # Ops that make one number, or one row, of a whole batch: no batch is left that could be built in.
@@ -50,7 +51,7 @@ class OutputBatchSizeFixed(Rule):
         sources = [op for op in facts.index.of_types(_SOURCES) if _any_batch(op)]
         for output in exported.handed_out(facts) if sources else ():
             size = _first_dimension(output.tensor)
-            if size is None or size < 2:
+            if size is None or size < 2 or leaves_the_batch(origin(output.tensor).op):
                 continue
             source = self._source(facts, output, sources)
             if source is None:

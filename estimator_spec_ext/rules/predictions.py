@@ -315,7 +315,7 @@ class PredictionNotServable(Rule):
         predictions={'table': variable.handle}
 
     Good:
-        predictions={'table': tf.identity(variable)}
+        predictions={'table': tf.tile(variable[tf.newaxis], [tf.shape(x)[0], 1, 1])}
 
     When to suppress: when only a hook of yours reads it.
     """
@@ -325,6 +325,7 @@ class PredictionNotServable(Rule):
     severity = Severity.ERROR
     stage = 'spec'
     modes = (PREDICT,)
+    mistakes = ('P2', 'P3')
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if not facts.is_predict:
@@ -343,7 +344,8 @@ class PredictionNotServable(Rule):
             elif facts.export_outputs is None and graphs.is_variable(value):
                 yield self.finding(
                     facts, f'{place} is a variable; expected its value', field=place, op=value,
-                    hint='read it: tf.identity(variable)', expected='a tensor',
+                    hint='leave weights out, or repeat their value for each example: '
+                         'tf.tile(variable[None], [batch, ...])', expected='a tensor',
                     actual='a variable')
 
     @staticmethod

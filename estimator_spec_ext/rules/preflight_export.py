@@ -199,6 +199,19 @@ def good_fewer() -> Any:
                     eval_options={'steps': 3})
 
 
+def bad_width() -> Any:
+    """A width that TRAIN knows, and that the receiver leaves open."""
+    def receiver() -> Any:
+        x = v1.placeholder(tf.float32, [None, None], name='x')
+        return _outputs.ServingInputReceiver({'x': x}, {'x': x})
+
+    def model_fn(features: Any, labels: Any, mode: str) -> Any:
+        wide = tf.reshape(features['x'], [-1, int(features['x'].shape[1])])
+        return jobs.spec(mode, jobs.linear({'x': wide}), labels)
+
+    return jobs.job(model_fn, receiver=receiver)
+
+
 class ServingFeaturesDiffer(CrashRule):
     """The serving receiver gives other features than model_fn reads.
 
@@ -220,7 +233,7 @@ class ServingFeaturesDiffer(CrashRule):
     slug = 'serving-features-differ'
     mistakes = ('X6', 'X11')
     kinds = ('serving features',)
-    more_bad = (bad_bare, bad_dtype)
+    more_bad = (bad_bare, bad_dtype, bad_width)
     more_good = (good_fewer,)
 
     def of_crash(self, build: Any, crash: Any) -> Iterator[Finding]:

@@ -62,7 +62,7 @@ class RehearsalFails(Rule):
     slug = 'rehearsal-fails'
     severity = Severity.ERROR
     stage = 'run'
-    mistakes = ('X11', 'I2', 'V9', 'L1', 'L2', 'M9')
+    mistakes = ('X11', 'I2', 'V9', 'L1', 'L2', 'M9', 'X9')
 
     def check(self, facts: Any) -> Iterator[Finding]:
         for rehearsed, crash in crashed(facts, 'failed', 'uninitialized'):

@@ -167,12 +167,18 @@ def good_beams() -> Any:
     return _predicting(lambda p: {'p': tf.repeat(p, 2, 0), 'q': tf.repeat(p, 2, 0)})
 
 
+def bad_beams() -> Any:
+    """Two rows for each row of the batch, in one key alone."""
+    return _predicting(lambda p: {'p': p, 'q': tf.repeat(p, 2, 0)})
+
+
 class PredictionNotBatchMajor(Rule):
     """A prediction does not have one row for each row of the batch.
 
     What it finds: predictions whose first dimension does not follow the batch, seen on batches of
     one and of three rows cut from the job's own input: tf.squeeze without axis, a mean over the
-    batch, tensors that belong to the model and not to a row.
+    batch, tensors that belong to the model and not to a row; and predictions with several rows for
+    each of the batch beside others with one.
 
     Why it matters: predict() splits each prediction by rows. It raises, or pairs rows wrongly, for
     a single row above all; batching servers refuse such outputs.
@@ -191,15 +197,18 @@ class PredictionNotBatchMajor(Rule):
     severity = Severity.WARNING
     stage = 'run'
     mistakes = ('P2', 'P3')
-    more_bad = (bad_constant,)
+    more_bad = (bad_constant, bad_beams)
     more_good = (good_beams,)
 
     def check(self, facts: Any) -> Iterator[Finding]:
         for rehearsed in facts.get('infer'):
             if rehearsed.crash or rehearsed.bad_size or rehearsed.build.told('P2', 'P3', 'X8'):
                 continue
-            for key, shapes in sorted(_shapes(rehearsed.answers).items()):
-                if all(shape and shape[0] == size * _rows(shapes) for size, shape in shapes):
+            found = sorted(_shapes(rehearsed.answers).items())
+            usual = min((_rows(shapes) for _, shapes in found), default=1)
+            for key, shapes in found:
+                # One number of rows for all: predict() takes the n-th of each.
+                if all(shape and shape[0] == size * usual for size, shape in shapes):
                     continue
                 seen = ' and '.join(f'{describe.shape_text(shape)} for {size}'
                                     for size, shape in sorted(shapes))

@@ -189,7 +189,7 @@ class VariableDiffersFromTrain(Rule):
     slug = 'variable-differs-from-train'
     severity = Severity.ERROR
     stage = 'modes'
-    mistakes = ('V1',)
+    mistakes = ('V1', 'X6')
     more_bad = (bad_dtype,)
 
     def check(self, facts: Any) -> Iterator[Finding]:
@@ -203,7 +203,8 @@ class VariableDiffersFromTrain(Rule):
             more = f' (and {len(found) - 1} more)' if len(found) > 1 else ''
             yield self.finding(
                 build, f'{entry.key!r} is {here} in {MODE_NAMES[build.mode]} and {there} in TRAIN'
-                       f'{more}', hint='build the variable alike in every mode',
+                       f'{more}', hint=_other_feature(build, facts.train) or (
+                    'build the variable alike in every mode'),
                 op=_place(entry), expected=there, actual=here)
 
     @staticmethod
@@ -215,6 +216,17 @@ class VariableDiffersFromTrain(Rule):
     def good() -> Any:
         """The same shapes in every mode."""
         return jobs.job()
+
+
+def _other_feature(build: Any, train: Any) -> str:
+    """A feature that the serving receiver gives in another form than TRAIN gets it."""
+    if build.source != 'receiver' or train is None:
+        return ''
+    for key, text in sorted(build.features.items()):
+        usual = train.features.get(key, text)
+        if text.split(',', 1)[1:] != usual.split(',', 1)[1:]:  # the batch is left out
+            return f'the serving receiver gives {key!r} as {text}, TRAIN gets {usual}: align them'
+    return ''
 
 
 def _difference(entry: Any, other: Any, reshapes: bool) -> Iterator[tuple[str, str]]:
