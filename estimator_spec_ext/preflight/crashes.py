@@ -119,6 +119,8 @@ def _kind(error: BaseException, facts: ModeFacts) -> tuple[str, dict[str, Any]]:
     if 'No gradients provided for any variable' in text:
         found, loss = internals.frame_value(error, 'minimize', 'loss')
         return GRADIENTS, {'loss': loss} if found and graphs.is_tensor(loss) else {}
+    if text.startswith('No variables to optimize'):
+        return GRADIENTS, {'no_variables': True}
     if '`tape` is required' in text or 'tape is required' in text:
         return OPTIMIZER, {}
     if 'Exactly one of scaffold or summary_op' in text:

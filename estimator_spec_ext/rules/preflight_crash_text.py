@@ -21,14 +21,31 @@ def _integer_loss(features: Any, labels: Any, mode: str) -> Any:
     return jobs.spec(mode, prediction, labels)
 
 
+def _empty_list(features: Any, labels: Any, mode: str) -> Any:
+    prediction = jobs.linear(features)
+    if mode != 'train':
+        return jobs.spec(mode, prediction, labels)
+    loss = tf.reduce_mean(tf.square(prediction - labels))
+    train_op = v1.train.AdamOptimizer().minimize(
+        loss, v1.train.get_global_step(), var_list=v1.trainable_variables('network'))
+    return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
+def _bad_empty_list() -> Any:
+    """No variable has this scope."""
+    return jobs.job(_empty_list)
+
+
 class NoGradients(CrashRule):
     """The loss reaches no variable through ops that have a gradient.
 
     What it finds: an optimizer that says "No gradients provided for any variable", with the op on
-    the way from the loss that stops the gradients, where it can be told.
+    the way from the loss that stops the gradients, where it can be told; or one that says "No
+    variables to optimize", because its var_list is empty.
 
     Why it matters: TensorFlow lists all variables and does not name the op. Mostly it is argmax, a
-    cast to an integer, a comparison, round or stop_gradient, or a loss of the labels alone.
+    cast to an integer, a comparison, round or stop_gradient, or a loss of the labels alone. A list
+    is empty when no variable has the scope that was asked for.
 
     Bad:
         loss = tf.reduce_mean(tf.cast(tf.argmax(logits, 1), tf.float32))
@@ -43,8 +60,15 @@ class NoGradients(CrashRule):
     slug = 'no-gradients'
     mistakes = ('L5',)
     kinds = ('gradients',)
+    more_bad = (_bad_empty_list,)
 
     def of_crash(self, build: Any, crash: Any) -> Iterator[Finding]:
+        if 'no_variables' in crash.details:
+            yield self.finding(
+                build, 'the optimizer is given no variable to train', op=crash.place,
+                field='train_op', hint='look at var_list: do trainable variables have that scope?',
+                expected='at least one variable', actual=crash.text)
+            return
         stops = crash.details.get('stops')
         if stops is None:
             message = 'no variable gets a gradient of the loss'
