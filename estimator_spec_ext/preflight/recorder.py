@@ -57,6 +57,37 @@ class Inside(Watch):
             run_context.request_stop()
 
 
+class MetricWatch(Watch):
+    """Also looks, when an evaluation ends, whether what its metrics add up has become NaN.
+
+    A ratio of two sums may be 0 / 0 for the first batches and right later; a sum that is NaN stays
+    so.
+
+    Args:
+      limits: the time.
+
+    Attributes:
+      spoilt: whether a variable of a metric holds NaN.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._sums: list[Any] = []
+        self.spoilt = False
+
+    def begin(self) -> None:
+        variables = v1.get_collection(v1.GraphKeys.METRIC_VARIABLES)
+        if not any(isinstance(v, distribution.DistributedVariable) for v in variables):
+            self._sums = [v.read_value() for v in variables
+                          if v.dtype.base_dtype.is_floating and v.shape.rank is not None]
+
+    def end(self, session: Any) -> None:
+        try:
+            self.spoilt = any(np.isnan(value).any() for value in session.run(self._sums))
+        except tf.errors.OpError:
+            pass
+
+
 class Recorder(Watch):
     """Ends a session after a few steps, and notes losses, steps and variables that changed.
 
@@ -71,6 +102,7 @@ class Recorder(Watch):
       step_seconds: how long each step took.
       changed: names of the trainable variables that changed.
       unchanged: names of those that did not.
+      spoilt: names of those that hold NaN now, and did not at the start.
     """
 
     def __init__(self, steps: int, limits: Limits) -> None:
@@ -86,6 +118,7 @@ class Recorder(Watch):
         self.step_seconds: list[float] = []
         self.changed: tuple[str, ...] = ()
         self.unchanged: tuple[str, ...] = ()
+        self.spoilt: tuple[str, ...] = ()
 
     def begin(self) -> None:
         losses = v1.get_collection(v1.GraphKeys.LOSSES)
@@ -144,4 +177,10 @@ class Recorder(Watch):
             same = {name for name in after if np.array_equal(self._before[name], after[name])}
             self.unchanged = tuple(sorted(same))
             self.changed = tuple(sorted(set(after) - same))
+            self.spoilt = tuple([name for name in self.changed if _has_nan(after[name])
+                                 and not _has_nan(self._before[name])])
         self._before = None
+
+
+def _has_nan(value: Any) -> bool:
+    return value.dtype.kind in 'fc' and bool(np.isnan(value).any())

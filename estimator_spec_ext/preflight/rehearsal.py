@@ -21,7 +21,7 @@ from estimator_spec_ext.preflight.facts import (
     Placed,
 )
 from estimator_spec_ext.preflight.limits import Limits, TimeLimit
-from estimator_spec_ext.preflight.recorder import STEPS, Inside, Recorder, Watch
+from estimator_spec_ext.preflight.recorder import STEPS, Inside, MetricWatch, Recorder, Watch
 from estimator_spec_ext.preflight.scratch import Scratch
 
 RESUME, BOTH = 'resume', 'both'
@@ -39,6 +39,7 @@ class Rehearsed(Placed):
       crash: the exception that ended it; None when all went well.
       recorder: what the hook of TRAIN saw; None in other modes.
       metrics: results of EVAL.
+      spoilt: whether what the metrics of EVAL add up has become NaN.
       answers: (rows in the batch, prediction by key) of PREDICT.
       bad_size: the batch size at which EVAL or PREDICT died, where it works with the job's own.
       shared: the classes of the hooks that take part in TRAIN and in EVAL, for the name 'both'.
@@ -53,6 +54,7 @@ class Rehearsed(Placed):
         self.crash: Optional[Crash] = None
         self.recorder: Optional[Recorder] = None
         self.metrics: Mapping[str, Any] = {}
+        self.spoilt = False
         self.answers: list[tuple[int, Mapping[str, Any]]] = []
         self.bad_size: Optional[int] = None
         self.shared: tuple[str, ...] = ()
@@ -234,7 +236,7 @@ class Rehearsal:
                 self.rows = self._cut(own, labelled=True)
             rows = self.rows
             if rows is not None:
-                watch, crashed = Watch(self._limits), False
+                watch, crashed = MetricWatch(self._limits), False
                 try:
                     result.metrics = self._evaluated(
                         estimator,
@@ -245,10 +247,11 @@ class Rehearsal:
                 except (Exception, SystemExit):
                     crashed = True
                 loss = result.metrics.get('loss')
-                if not crashed and loss == loss:
+                if not crashed and loss == loss and not watch.spoilt:
                     return
-            alone = Watch(self._limits)
+            alone = MetricWatch(self._limits)
             result.metrics = self._evaluated(estimator, spec.input_fn, steps, alone)
+            result.spoilt = alone.spoilt
             # Then it died of the size of the batch alone.
             if rows is not None and crashed and watch.runs >= alone.runs:
                 result.bad_size = batches.SIZES[min(watch.runs - alone.runs, 1)]
