@@ -14,6 +14,7 @@ from estimator_spec_ext.rules import training
 
 _MEETING = frozenset({'Sub', 'SquaredDifference', 'Mul', 'RealDiv', 'Div', 'DivNoNan'})
 _COMPARING = ('Equal', 'NotEqual')
+_CHOOSING = 'SelectV2'  # tf.where, whose condition broadcasts against what it chooses from
 # Between an op and the loss there may be only these: what works row by row, and means and sums.
 _PASSING = _MEETING | frozenset({
     'Mean', 'Sum', 'Add', 'AddV2', 'AddN', 'Neg', 'Abs', 'Square', 'Sqrt', 'Rsqrt', 'Pow', 'Exp',
@@ -31,10 +32,10 @@ class LossBroadcasts(Rule):
     """Predictions and labels broadcast to a square.
 
     What it finds: on the way to the loss, through nothing but row-wise ops, means and sums, a
-    difference, product or quotient of shapes (?,) and (?, 1), or (n,) and (n, 1), where one side is
-    computed from trainable variables and the other from the input alone. In EVAL also an equality
-    of such shapes. A warning where one side was given its last dimension just there, as for a
-    comparison of all pairs.
+    difference, product, quotient or tf.where of shapes (?,) and (?, 1), or (n,) and (n, 1), where
+    one side is computed from trainable variables and the other from the input alone. In EVAL also
+    an equality of such shapes. A warning where one side was given its last dimension just there, as
+    for a comparison of all pairs.
 
     Why it matters: the result has shape (?, ?) and compares each prediction with the labels of all
     rows. The loss goes down, towards a model that predicts the mean. Nothing says so.
@@ -104,7 +105,7 @@ def _on_the_way(loss: Any) -> Iterator[Any]:
         op = stack.pop()
         if op.type not in _PASSING:
             continue
-        if op.type in _MEETING:
+        if op.type in _MEETING or op.type == _CHOOSING:
             yield op
         for tensor in op.inputs:
             if tensor.op not in seen:
@@ -115,6 +116,8 @@ def _on_the_way(loss: Any) -> Iterator[Any]:
 def _sides(facts: SpecFacts, op: Any) -> Optional[tuple[Any, Any]]:
     """The computed and the given side when they broadcast to a square; None otherwise."""
     left, right = op.inputs[0], op.inputs[1]
+    if op.type == _CHOOSING and left.shape.rank == right.shape.rank:
+        right = op.inputs[2]
     if not _is_row_and_column(_shape(left), _shape(right)):
         return None
     if left.dtype.is_integer and op.type not in _COMPARING:
@@ -199,6 +202,22 @@ def _bad_log_cosh() -> Any:
     return _fields(tf.reduce_mean(tf.math.log(tf.math.cosh(error))))
 
 
+def _bad_chosen() -> Any:
+    """The probability of the true class, chosen by a row of labels."""
+    scores, labels = _scores()
+    likely = tf.sigmoid(scores)
+    likely = v1.where_v2(labels[:, 0] > .5, likely, 1. - likely, name='of_truth')
+    return _fields(-tf.reduce_mean(tf.math.log(likely + 1e-6)))
+
+
+def _good_chosen() -> Any:
+    """Labels and predictions are columns; the other choice is a number."""
+    scores, labels = _scores()
+    likely = tf.sigmoid(scores)
+    errors = v1.where_v2(labels > .5, 1. - likely, likely)
+    return _fields(tf.reduce_mean(v1.where_v2(errors > .1, errors, 0.)))
+
+
 def _bad_squeezed_without_axis() -> Any:
     """TensorFlow does not know the rank of what is left; it is 1 for every batch but one row."""
     scores, labels = _scores()
@@ -257,7 +276,7 @@ def _good_thresholds() -> Any:
     return _fields(tf.reduce_mean(tf.square(tf.sigmoid(scores - thresholds) - labels)))
 
 
-LossBroadcasts.more_bad = (_bad_keras_function, _bad_weights, _bad_log_cosh,
+LossBroadcasts.more_bad = (_bad_keras_function, _bad_weights, _bad_log_cosh, _bad_chosen,
                            _bad_squeezed_without_axis, _bad_expanded, _bad_accuracy)
 LossBroadcasts.more_good = (_good_keras_class, _good_pairs_of_predictions, _good_pairs_of_labels,
-                            _good_levels, _good_thresholds)
+                            _good_levels, _good_thresholds, _good_chosen)
