@@ -18,8 +18,8 @@ from estimator_spec_ext.rules import training
 # layers that a task does not need, e.g. the pooler of a language model.
 _MIN_SHARE = 0.2
 _MAX_WALK = 3000
-_UPDATING = ('Apply', 'ResourceApply', 'SparseApply', 'ResourceSparseApply', 'AssignSub',
-             'AssignAdd', 'Scatter', 'ResourceScatter')
+_APPLYING = ('Apply', 'ResourceApply', 'SparseApply', 'ResourceSparseApply')
+_UPDATING = (*_APPLYING, 'AssignSub', 'AssignAdd', 'Scatter', 'ResourceScatter')
 # Ops of floating output that have no gradient.
 _CUTTING = frozenset({'StopGradient', 'Floor', 'Ceil', 'Round', 'Rint', 'Sign', 'OneHot', 'PyFunc',
                       'PyFuncStateless', 'ZerosLike', 'OnesLike', 'FloorDiv'})
@@ -100,8 +100,9 @@ class DeadVariables(Rule):
 
     What it finds: trainable variables that no training step reads or updates, although others are
     trained, and which matter: predictions or metrics are computed from them, or a loss of their own
-    that nobody minimises, or they hold a good part of the weights. Variables that are used and left
-    as they are (var_list) are only told as a note.
+    that nobody minimises, or they hold a good part of the weights. Also variables whose optimizer
+    has made the updates, and nothing runs these. Other variables that are used and left as they are
+    (var_list) are only told as a note.
 
     Why it matters: that part keeps its initial values, and the job reports nothing.
 
@@ -135,6 +136,10 @@ class DeadVariables(Rule):
         dead = _that_matter(facts, to_train, unread)
         if dead:
             yield self._dead(facts, to_train, dead)
+            return
+        forgotten = _with_unrun_updates(facts, to_train, left)
+        if forgotten:
+            yield self._forgotten(facts, to_train, forgotten)
         elif len(unread) < len(left):
             yield self._frozen(facts, to_train, left)
 
@@ -148,6 +153,15 @@ class DeadVariables(Rule):
             hint='add the loss of this part to the loss that is minimised, or make the variables '
                  'with trainable=False',
             expected='0', actual=str(len(dead)))
+
+    def _forgotten(self, facts: SpecFacts, to_train: Any, left: list[VariableInfo]) -> Finding:
+        update = _unrun_updates(facts, left[0])[0]
+        return self.finding(
+            facts, f'{len(left)} of {len(to_train)} trainable variables, '
+            f'{_percent(left, to_train)} of the weights, are not trained: nothing runs their '
+            'updates', field='train_op', op=update,
+            hint='train_op = tf.group(train_op, update) with what their optimizer returned',
+            expected='updates that train_op runs', actual=f"'{update.name}' is not run")
 
     def _frozen(self, facts: SpecFacts, to_train: Any, left: list[VariableInfo]) -> Finding:
         rest = [info for info in to_train if info not in left]
@@ -175,6 +189,24 @@ def _updates_made(facts: SpecFacts, to_train: tuple[VariableInfo, ...]) -> bool:
     """Whether an optimizer has made updates of the variables, which nothing runs."""
     return any(op.type.startswith(_UPDATING) for info in to_train
                for op in facts.index.updates(info))
+
+
+def _with_unrun_updates(facts: SpecFacts, to_train: tuple[VariableInfo, ...],
+                        left: list[VariableInfo]) -> list[VariableInfo]:
+    """The variables for which an optimizer was made, and its op forgotten."""
+    if facts.opaque_hooks:
+        return []
+    found = [info for info in left if _unrun_updates(facts, info)]
+    # Training in phases: ops for all variables and for some were made, and one is chosen.
+    if found and any(_unrun_updates(facts, info) for info in to_train if info not in left):
+        return []
+    return found
+
+
+def _unrun_updates(facts: SpecFacts, info: VariableInfo) -> list[Any]:
+    run_ops = facts.run_ops
+    return [op for op in facts.index.updates(info)
+            if op.type.startswith(_APPLYING) and op not in run_ops]
 
 
 def _hint(facts: SpecFacts, made: bool, cut: Any) -> str:
@@ -346,6 +378,39 @@ def _bad_tower() -> Any:
     return training.train_fields(loss, training.minimize(loss))
 
 
+def _adversarial(*, critic: bool) -> Any:
+    features, _ = training.rows()
+    made = training.dense(features, 3, 'generator')
+    with v1.variable_scope('critic', reuse=v1.AUTO_REUSE):
+        scores = [training.dense(rows, 1, 'score') for rows in (features, made)]
+    loss = tf.reduce_mean(tf.nn.softplus(-scores[1]))
+    critic_loss = loss + tf.reduce_mean(tf.nn.softplus(scores[1]) - scores[0])
+    update = v1.train.GradientDescentOptimizer(.1).minimize(
+        critic_loss, var_list=v1.trainable_variables('critic'), name='teach_critic')
+    train_op = training.minimize(loss, var_list=v1.trainable_variables('generator'))
+    return training.train_fields(loss, tf.group(train_op, update) if critic else train_op)
+
+
+def _bad_critic() -> Any:
+    """The second optimizer of a GAN is made and not run."""
+    return _adversarial(critic=False)
+
+
+def _good_critic() -> Any:
+    """Both are run."""
+    return _adversarial(critic=True)
+
+
+def _good_phases() -> Any:
+    """An op for all variables and one for the head were made; this is the phase of the head."""
+    features, labels = training.rows()
+    hidden = tf.nn.relu(training.dense(features, 4, 'hidden'))
+    _, loss = training.regression((hidden, labels))
+    training.minimize(loss)
+    return training.train_fields(
+        loss, training.minimize(loss, var_list=v1.trainable_variables('head')))
+
+
 def _good_var_list() -> Any:
     """Only the head is trained, on purpose."""
     features, labels = training.rows()
@@ -375,5 +440,6 @@ def _good_other_mode() -> Any:
 
 NothingTrained.more_bad = (_bad_keras_optimizer, _bad_no_gradient)
 NothingTrained.more_good = (_good_nothing_to_train, _good_hooks_train, _good_var_list)
-DeadVariables.more_bad = (_bad_predicted, _bad_tower)
-DeadVariables.more_good = (_good_var_list, _good_pooler, _good_other_mode, _good_hooks_train)
+DeadVariables.more_bad = (_bad_predicted, _bad_tower, _bad_critic)
+DeadVariables.more_good = (_good_var_list, _good_pooler, _good_other_mode, _good_hooks_train,
+                           _good_critic, _good_phases)
