@@ -88,7 +88,7 @@ class KeptFromCallToCall(CrashRule):
 
     code = 'ESX140'
     slug = 'kept-from-call-to-call'
-    mistakes = ('T6', 'T8', 'H2')
+    mistakes = ('T6', 'T7', 'T8', 'H2')
     kinds = ('graph',)
     more_bad = (bad_optimizer,)
     more_good = (good_v1_optimizer,)
