@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any, Iterator, Optional
 
-from estimator_spec_ext.compat import tf, v1
+from estimator_spec_ext.compat import graphs, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
-from estimator_spec_ext.graph import VariableInfo
+from estimator_spec_ext.graph import PLACEHOLDER_TYPES, VariableInfo
 from estimator_spec_ext.rule import TRAIN, Rule
 from estimator_spec_ext.rules import training
 
@@ -24,8 +24,9 @@ class ScheduleStandsStill(Rule):
 
     What it finds: a learning rate that is computed from a counter (one integer, or one number
     called step, epoch or the like, that starts at 0 or 1), where no training step writes this
-    counter, nor any other variable from which the rate is computed. Silent beside hooks of classes
-    that are not TensorFlow's, which may set it.
+    counter, nor any other variable from which the rate is computed; or one that is a variable, with
+    an op that changes it, which no step runs. Silent beside hooks of classes that are not
+    TensorFlow's, which may set it.
 
     Why it matters: the rate keeps its first value, through warm-up 0, and nothing says so.
 
@@ -50,6 +51,13 @@ class ScheduleStandsStill(Rule):
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if facts.opaque_hooks or not training.can_judge(facts):
             return
+        for info, changes in _idle_rates(facts):
+            if _is_rate(facts, info) or _rate(facts, info) is not None:
+                yield self.finding(
+                    facts, f"no training step runs the op that changes the learning rate "
+                    f"'{info.name}'", field='train_op', op=changes,
+                    hint='train_op = tf.group(train_op, change) with this op',
+                    expected='an op that train_op runs', actual=f"'{changes.name}' is not run")
         for info in _idle_counters(facts):
             rate = _rate(facts, info)
             if rate is None or _moves(facts, rate):
@@ -84,6 +92,28 @@ def _idle_counters(facts: SpecFacts) -> list[VariableInfo]:
             if len(found) == _MAX_CANDIDATES:
                 break
     return found
+
+
+def _idle_rates(facts: SpecFacts) -> list[tuple[VariableInfo, Any]]:
+    """The numbers that a step reads, with the op that would change them and is not run."""
+    run_ops, found = facts.run_ops, []
+    for info in facts.index.variables:
+        if (info in facts.updated or info.shape.rank != 0 or not info.dtype.is_floating
+                or not any(op in run_ops for op in info.handles)):
+            continue
+        changes = facts.index.updates(info)
+        # One that is fed, or kept in a collection, is for a hook that the spec does not know.
+        if len(changes) == 1 and not _is_kept(facts, changes[0]) and not any(
+                op in facts.index.data_ancestors(changes)
+                for op in facts.index.of_types(PLACEHOLDER_TYPES)):
+            found.append((info, changes[0]))
+    return found[:_MAX_CANDIDATES]
+
+
+def _is_kept(facts: SpecFacts, op: Any) -> bool:
+    """Whether a collection holds an op or what it gives."""
+    return any(graphs.as_op(item) is op for key in facts.graph.collections
+               for item in facts.graph.get_collection(key))
 
 
 def _counts(info: VariableInfo) -> bool:
@@ -124,6 +154,12 @@ def _rate(facts: SpecFacts, info: VariableInfo) -> Optional[Any]:
                 seen.add(consumer)
                 stack.append(consumer)
     return None
+
+
+def _is_rate(facts: SpecFacts, info: VariableInfo) -> bool:
+    """Whether an optimizer reads the variable itself as a number of its own."""
+    writes = {op for trained in training.trained(facts) for op in facts.updated[trained]}
+    return any(op in writes and op.type.startswith(_APPLYING) for op in training.readers(info))
 
 
 def _applies(op: Any, writes: set[Any]) -> bool:
@@ -205,6 +241,38 @@ def _good_constants() -> Any:
         .1, step - first, tf.cast(length, tf.int32), .9))
 
 
+def _decayed(*, run: bool, fed: bool = False) -> Any:
+    _, loss = training.regression()
+    rate = _counter('rate', .1, tf.float32)
+    factor = v1.placeholder(tf.float32, []) if fed else .99
+    lowered = v1.assign(rate, rate * factor, name='lower').op
+    train_op = v1.train.GradientDescentOptimizer(rate).minimize(
+        loss, v1.train.get_global_step())
+    return training.train_fields(loss, tf.group(train_op, lowered) if run else train_op)
+
+
+def _bad_not_lowered() -> Any:
+    """The op that lowers the rate is made and not run."""
+    return _decayed(run=False)
+
+
+def _good_lowered() -> Any:
+    """It is run."""
+    return _decayed(run=True)
+
+
+def _good_collected() -> Any:
+    """It is kept for a hook that finds it there."""
+    fields = _decayed(run=False)
+    v1.add_to_collection('decay', v1.get_default_graph().get_operation_by_name('lower'))
+    return fields
+
+
+def _good_fed() -> Any:
+    """It waits for somebody who feeds it."""
+    return _decayed(run=False, fed=True)
+
+
 def _good_rate_variable() -> Any:
     """A rate that something else sets."""
     return _with_rate(_counter('learning_rate', .1, tf.float32))
@@ -225,6 +293,8 @@ def _good_no_rate() -> Any:
     return training.train_fields(loss, training.minimize(loss))
 
 
-ScheduleStandsStill.more_bad = (_bad_pieces, _bad_by_hand, _bad_keras_schedule, _bad_local)
+ScheduleStandsStill.more_bad = (_bad_pieces, _bad_by_hand, _bad_keras_schedule, _bad_local,
+                               _bad_not_lowered)
 ScheduleStandsStill.more_good = (_good_counted, _good_constants, _good_rate_variable, _good_hook,
-                                 _good_no_rate)
+                                 _good_no_rate, _good_lowered, _good_fed,
+                                 _good_collected)
