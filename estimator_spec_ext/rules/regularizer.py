@@ -28,7 +28,8 @@ class RegularizerUnused(Rule):
     What it finds: regularizers of trained weights of which not one is run by a training step, nor
     has part in a gradient: members of REGULARIZATION_LOSSES that nobody adds, regularizers of Keras
     layers, which are in no collection and whose layer.losses is not read or not added, and norms of
-    weights that are computed and go nowhere.
+    weights that are computed and go nowhere. Also members of REGULARIZATION_LOSSES that are in the
+    loss that is reported, and in no gradient.
 
     Why it matters: the weights are trained without the penalty that the program asks for, and
     nothing says so.
@@ -65,6 +66,16 @@ class RegularizerUnused(Rule):
                 place = first.variable if first.variable is not None else first.op
                 yield self._unused(facts, names, place, hint)
                 return
+        reported = _only_reported(facts)
+        if reported:
+            first = reported[0]
+            names = describe.names([info.name for info in reported], limit=1)
+            yield self.finding(
+                facts, f'the regularizer of {names} is in the loss reported, and in no gradient',
+                field='loss', op=first.variable if first.variable is not None else first.op,
+                hint='minimise the same loss that is given to the spec',
+                expected='part of the gradients', actual='only run')
+            return
         activity = _activity(facts)
         if activity is not None:
             yield self._unused(facts, f"'{activity.name}'", activity, _KERAS_HINT)
@@ -100,8 +111,7 @@ def _is_used(facts: SpecFacts, op: Any) -> bool:
 
 def _in_collection(facts: SpecFacts) -> list[VariableInfo]:
     """The weights of REGULARIZATION_LOSSES when none of these is used."""
-    members = [op for op in map(graphs.as_op, facts.graph.get_collection(
-        v1.GraphKeys.REGULARIZATION_LOSSES)) if op is not None and op.graph is facts.graph]
+    members = _members(facts)
     if any(member in facts.run_ops for member in members):
         return []
     weights: dict[VariableInfo, None] = {}
@@ -114,6 +124,32 @@ def _in_collection(facts: SpecFacts) -> list[VariableInfo]:
             return []
         weights.update(dict.fromkeys(info for info in behind.values() if info in facts.updated))
     return list(weights)
+
+
+def _only_reported(facts: SpecFacts) -> list[VariableInfo]:
+    """The weights of REGULARIZATION_LOSSES whose norms are run, while no gradient knows one.
+
+    A decay by hand is known by the product of the weight in it.
+    """
+    weights: dict[VariableInfo, None] = {}
+    for member in _members(facts) if not facts.opaque_hooks else ():
+        for norm, info in _behind(facts, member).items():
+            if info is None or info not in facts.updated:
+                continue
+            readers = [op for op in training.readers(info) if op in facts.run_ops]
+            norms = [op for op in readers if op.type == norm.type]
+            if (not norms or any(op.type in ('Mul', 'Sign') or op in facts.index.calls
+                                 for op in readers)
+                    or any(training.is_differentiated(op, facts.run_ops) for op in norms)):
+                return []
+            weights[info] = None
+    return list(weights)
+
+
+def _members(facts: SpecFacts) -> list[Any]:
+    """The ops in REGULARIZATION_LOSSES."""
+    return [op for op in map(graphs.as_op, facts.graph.get_collection(
+        v1.GraphKeys.REGULARIZATION_LOSSES)) if op is not None and op.graph is facts.graph]
 
 
 def _behind(facts: SpecFacts, member: Any) -> dict[Any, Optional[VariableInfo]]:
@@ -281,6 +317,24 @@ def _good_collection() -> Any:
     return training.train_fields(loss, training.minimize(loss))
 
 
+def _bad_only_reported() -> Any:
+    """The loss that is reported has the penalty; the one that is minimised leaves it out."""
+    _, loss = _with_regularizer()
+    total = loss + v1.losses.get_regularization_loss()
+    return training.train_fields(total, training.minimize(loss))
+
+
+def _good_decay_by_hand() -> Any:
+    """The penalty is reported, and its gradient is written by hand."""
+    _, loss = _with_regularizer()
+    total = loss + v1.losses.get_regularization_loss()
+    optimizer = v1.train.GradientDescentOptimizer(.1)
+    pairs = [(gradient + .1 * weight, weight)
+             for gradient, weight in optimizer.compute_gradients(loss)]
+    return training.train_fields(
+        total, optimizer.apply_gradients(pairs, v1.train.get_global_step()))
+
+
 def _good_only_minimised() -> Any:
     """The loss that is reported leaves the penalty out; the one that is minimised has it."""
     _, loss = _with_regularizer()
@@ -336,7 +390,7 @@ def _good_asked_twice() -> Any:
 
 
 RegularizerUnused.more_bad = (_bad_collection, _bad_by_hand, _bad_power, _bad_keras_not_added,
-                               _bad_keras_activity)
+                               _bad_keras_activity, _bad_only_reported)
 RegularizerUnused.more_good = (_good_collection, _good_only_minimised, _good_power, _good_summary,
-                               _good_watched, _good_distances,
-                               _good_frozen_layer, _good_asked_twice)
+                               _good_watched, _good_distances, _good_frozen_layer,
+                               _good_asked_twice, _good_decay_by_hand)
