@@ -155,11 +155,12 @@ class DeadVariables(Rule):
             expected='0', actual=str(len(dead)))
 
     def _forgotten(self, facts: SpecFacts, to_train: Any, left: list[VariableInfo]) -> Finding:
-        update = _unrun_updates(facts, left[0])[0]
+        first, update = left[0], _unrun_updates(facts, left[0])[0]
         return self.finding(
             facts, f'{len(left)} of {len(to_train)} trainable variables, '
             f'{_percent(left, to_train)} of the weights, are not trained: nothing runs their '
-            'updates', field='train_op', op=update,
+            'updates', field='train_op',
+            op=first.variable if first.variable is not None else first.op,
             hint='train_op = tf.group(train_op, update) with what their optimizer returned',
             expected='updates that train_op runs', actual=f"'{update.name}' is not run")
 
