@@ -54,7 +54,10 @@ def completed(context: JobContext) -> JobContext:
     """`context`, with what the Estimator that is calling model_fn now tells of the job."""
     if context.model_dir is not None or context.num_workers is not None:
         return context
-    known = context_of(frames.calling_config())
+    config = frames.calling_config()
+    if config is None:
+        return context
+    known = context_of(config)
     return dataclasses.replace(context, model_dir=known.model_dir, num_workers=known.num_workers)
 
 

@@ -285,8 +285,8 @@ def test_modes_with_errors_are_not_rehearsed():
 
 
 def test_a_cluster_is_not_rehearsed():
-    from estimator_spec_ext.rules import preflight_stopping
-    job = preflight_stopping._in_cluster(jobs.job)
+    from estimator_spec_ext.rules import preflight_endings
+    job = preflight_endings._in_cluster(jobs.job)
     report = run(job)
     assert report.notes == (
         'not rehearsed: the job belongs to a cluster, and needs its other tasks',)
