@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 import os
 import pathlib
 import re
@@ -21,6 +22,9 @@ from estimator_spec_ext.rules.hooks_listed import running_hooks
 _MULTI_WORKER = ('CollectiveAllReduceStrategy', 'CollectiveAllReduceStrategyV1',
                  'CollectiveAllReduceExtended', 'MultiWorkerMirroredStrategy')
 _OF_ONE_TASK = re.compile(r'(chief|master|worker|task|rank|replica)[-_/]?\d', re.IGNORECASE)
+# How code asks which task it runs in.
+_ASKS_FOR_ROLE = re.compile(
+    r"is_chief|task_type|task_id|task_index|\[['\"]task['\"]\]|get\(['\"]task['\"]")
 _WRITERS = (v1.train.SummarySaverHook, v1.train.StepCounterHook, v1.train.ProfilerHook)
 
 
@@ -58,10 +62,14 @@ def workers(facts: SpecFacts) -> int:
         return 1
 
 
-def _severity() -> Optional[Severity]:
+def _severity(facts: SpecFacts) -> Optional[Severity]:
     """None for that of the rule: on the chief the code may have made the hook for it alone."""
     role = job_role.from_environment()
-    return Severity.INFO if role is not None and role.is_leader else None
+    if role is None or not role.is_leader:
+        return None
+    _, file, _ = facts.place()
+    asks = file is None or any(map(_ASKS_FOR_ROLE.search, linecache.getlines(file)))
+    return Severity.INFO if asks else None
 
 
 def _on_every_worker(place: str) -> bool:
@@ -84,8 +92,8 @@ class SaverOnEveryWorker(Rule):
     """Every worker saves checkpoints.
 
     What it finds: a CheckpointSaverHook in training_hooks, or among the hooks of the TrainSpec, of
-    a job with several workers. On the chief this is a note: the code may make the hook there alone,
-    which the other roles show.
+    a job with several workers. On the chief this is a note where the code asks for its role: it may
+    make the hook there alone, which the other roles show.
 
     Why it matters: all of them write the same files at once. TensorFlow says nothing; checkpoints
     are overwritten while they are written, and some cannot be restored.
@@ -115,7 +123,7 @@ class SaverOnEveryWorker(Rule):
                 facts, f'{place} ({class_name(hook)}) saves on each of {workers(facts)} workers; '
                        'expected the chief alone', field=place,
                 hint='move it to training_chief_hooks', expected='training_chief_hooks',
-                actual=place.split('[')[0], severity=_severity())
+                actual=place.split('[')[0], severity=_severity(facts))
 
     @staticmethod
     def bad() -> Any:
@@ -270,7 +278,8 @@ class WriterOnEveryWorker(Rule):
 
     What it finds: a SummarySaverHook, ProfilerHook or StepCounterHook with a directory in
     training_hooks, or among the hooks of the TrainSpec, of a job with several workers. On the chief
-    this is a note: the code may make the hook there alone, which the other roles show.
+    this is a note where the code asks for its role: it may make the hook there alone, which the
+    other roles show.
 
     Why it matters: all workers write there. Profiles of one step overwrite each other, and
     TensorBoard joins the curves of several workers into one that jumps. TensorFlow says nothing.
@@ -302,7 +311,7 @@ class WriterOnEveryWorker(Rule):
                 facts, f'{place} ({class_name(hook)}) writes on each of {workers(facts)} workers; '
                        'expected the chief alone', field=place,
                 hint='move it to training_chief_hooks', expected='training_chief_hooks',
-                actual=place.split('[')[0], severity=_severity())
+                actual=place.split('[')[0], severity=_severity(facts))
 
     @staticmethod
     def bad() -> Any:

@@ -34,13 +34,22 @@ def _found(mode='train', extra=(), workers=None, model_dir=None, **hooks):
     return [(f.slug, f.where.field) for f in report.findings]
 
 
-def test_on_the_chief_it_is_a_note(monkeypatch):
+@pytest.mark.parametrize('line, on_the_chief', [
+    ('hooks = [saver] if config.is_chief else []', Severity.INFO),
+    ("if json.loads(os.environ['TF_CONFIG'])['task']['index'] == 0:", Severity.INFO),
+    ('hooks = [saver]', Severity.WARNING),
+])
+def test_on_the_chief_it_is_a_note_where_the_code_asks_for_its_role(
+        line, on_the_chief, monkeypatch, tmp_path):
+    file = tmp_path / 'model.py'
+    file.write_text(line + '\n', encoding='utf-8')
     cluster = {'chief': ['a:1'], 'worker': ['b:1']}
     hooks = [_saver(), train.StepCounterHook(output_dir='logs')]
-    for task, severity in (('chief', Severity.INFO), ('worker', Severity.WARNING)):
+    for task, severity in (('chief', on_the_chief), ('worker', Severity.WARNING)):
         monkeypatch.setenv('TF_CONFIG', json.dumps(
             {'cluster': cluster, 'task': {'type': task, 'index': 0}}))
-        report = engine.check(SpecFacts('train', {'training_hooks': hooks}), family='ESX6')
+        report = engine.check(SpecFacts('train', {'training_hooks': hooks},
+                                        site=(str(file), 1)), family='ESX6')
         assert [(f.code, f.severity) for f in report.findings] == [
             ('ESX606', severity), ('ESX609', severity)]
 
