@@ -70,7 +70,7 @@ class MetricsNotDict(Rule):
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         metrics = facts.eval_metric_ops
-        if not metrics:
+        if metrics is None or (type(metrics) is dict and not metrics):
             yield from self._nothing_returned(facts)
         if metrics is None or isinstance(metrics, dict) or distribution.is_per_replica(metrics):
             return
