@@ -71,7 +71,7 @@ def assert_strict(model_fn: Callable[..., Any], features: Any, labels: Any = Non
         run_config = (config or estimator.RunConfig()).replace(model_dir=scratch)
         report = api.preflight(
             estimator.Estimator(model_fn, params=params, config=run_config),
-            estimator.TrainSpec(train_input_fn),
+            estimator.TrainSpec(train_input_fn, max_steps=1),
             estimator.EvalSpec(eval_input_fn, steps=1),
             serving_input_receiver_fn=serving_input_receiver_fn, depth=depth, suppress=suppress)
     others = set(ALL_MODES) - set(modes)
