@@ -233,7 +233,8 @@ def _knows_less(here: Any, there: Any) -> bool:
     if one is None or other is None or other.rank is None:
         return False
     return one.rank is None or any(
-        mine is None and known is not None for mine, known in zip(one[1:], other[1:]))
+        mine is None and known is not None
+        for mine, known in zip(one.as_list()[1:], other.as_list()[1:]))
 
 
 def lacks_a_dimension(crash: Crash) -> bool:

@@ -206,8 +206,9 @@ def bad_width() -> Any:
         return _outputs.ServingInputReceiver({'x': x}, {'x': x})
 
     def model_fn(features: Any, labels: Any, mode: str) -> Any:
-        wide = tf.reshape(features['x'], [-1, int(features['x'].shape[1])])
-        return jobs.spec(mode, jobs.linear({'x': wide}), labels)
+        if tf.compat.dimension_value(features['x'].shape[1]) is None:
+            raise ValueError('the width of x is None')
+        return jobs.spec(mode, jobs.linear(features), labels)
 
     return jobs.job(model_fn, receiver=receiver)
 

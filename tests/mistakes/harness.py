@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 
 import estimator_spec_ext as ese
-from estimator_spec_ext import strict_fn
+from estimator_spec_ext import facts, strict_fn
 from tests.mistakes import data as data_lib
 
 v1 = tf.compat.v1
@@ -143,7 +143,7 @@ def _checked(program: Program, found: list[ese.Finding], receiver: dict[str, Any
         spec = program.function(features, labels, mode, **options)
         # A strict spec has had its check; a second one would see what the first one guarded.
         if not isinstance(spec, ese.StrictEstimatorSpec):
-            context = dataclasses.replace(strict_fn.context_of(config),
+            context = dataclasses.replace(facts.context_of(config),
                                           receiver_tensors=receiver or None)
             spec = strict_fn.make_strict(spec, suppress=program.suppress, context=context)
     except ese.EstimatorSpecError as error:
