@@ -52,6 +52,14 @@ class Rule:
         """Yields the findings in `facts`."""
         raise TypeError(f'{type(self).__name__} must implement check')
 
+    def disproved(self, seen: Any) -> bool:
+        """Whether a rehearsal of the mode shows that a warning of this rule is wrong.
+
+        Args:
+          seen: the `preflight.recorder.Recorder` of the training steps.
+        """
+        return False
+
     @staticmethod
     def bad() -> Any:
         """Builds the mistake in the current default graph; returns the fields of a spec."""

@@ -68,6 +68,35 @@ class Logging(tf.estimator.SessionRunHook):
         LOG.append(list(self.log))
 
 
+class Counts(tf.estimator.SessionRunHook):
+    """Makes the op that counts in begin, and runs it after each step."""
+
+    def __init__(self, counts=True):
+        self._counts, self._op = counts, None
+
+    def begin(self):
+        self._op = v1.assign_add(v1.train.get_global_step(), 1).op if self._counts else tf.no_op()
+
+    def after_run(self, run_context, run_values):
+        run_context.session.run(self._op)
+
+
+@pytest.mark.parametrize('counts', [True, False])
+def test_what_a_rehearsal_disproves_is_not_told(counts):
+    def model_fn(features, labels, mode):
+        prediction = jobs.linear(features)
+        loss = None if labels is None else tf.reduce_mean(tf.square(prediction - labels))
+        if mode != 'train':
+            return tf.estimator.EstimatorSpec(mode, predictions=prediction, loss=loss)
+        return tf.estimator.EstimatorSpec(
+            mode, loss=loss, train_op=v1.train.GradientDescentOptimizer(.01).minimize(loss),
+            training_hooks=[Counts(counts)])
+
+    found = 'global-step-not-advanced'
+    assert found in slugs(run(jobs.job(model_fn, evaluate=None), depth='graph'))
+    assert (found in slugs(run(jobs.job(model_fn, evaluate=None)))) is not counts
+
+
 LOG = []
 
 

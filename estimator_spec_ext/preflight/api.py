@@ -18,7 +18,14 @@ from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.compat.rehearsal_internals import redirected_writers
 from estimator_spec_ext.diagnostics import Report, Severity, merge_reports
 from estimator_spec_ext.preflight import crashes, modes
-from estimator_spec_ext.preflight.facts import PREDICT, EarlyFacts, Job, JobFacts, ModeFacts
+from estimator_spec_ext.preflight.facts import (
+    PREDICT,
+    TRAIN,
+    EarlyFacts,
+    Job,
+    JobFacts,
+    ModeFacts,
+)
 from estimator_spec_ext.preflight.limits import Limits
 from estimator_spec_ext.preflight.reader import Reader, open_reader
 from estimator_spec_ext.preflight.rehearsal import Rehearsal
@@ -282,6 +289,9 @@ class _Preflight:
         finally:
             self._notes.extend(rehearsal.notes)
         wrong = {finding.where.mode for finding in self._check(facts, ('run',)).errors}
+        trained = facts.rehearsed.get(TRAIN)
+        if trained is not None and trained.crash is None and trained.recorder is not None:
+            self._reports = [_not_disproved(report, trained.recorder) for report in self._reports]
         if self._reader is not None:
             for build in builds:
                 build.refused |= build.mode in wrong
@@ -340,6 +350,14 @@ def _doubted(report: Report) -> Report:
         dataclasses.replace(finding, severity=Severity.WARNING)
         if finding.where.mode == PREDICT and finding.severity is Severity.ERROR else finding
         for finding in report.findings))
+
+
+def _not_disproved(report: Report, seen: Any) -> Report:
+    """The report without the warnings of TRAIN that its rehearsal has shown to be wrong."""
+    kept = tuple(finding for finding in report.findings if not (
+        finding.severity is Severity.WARNING and finding.where.mode == TRAIN
+        and (rule := registry.find(finding.slug)) is not None and rule.disproved(seen)))
+    return dataclasses.replace(report, findings=kept)
 
 
 @contextlib.contextmanager

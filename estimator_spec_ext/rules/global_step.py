@@ -66,6 +66,10 @@ class StepNotAdvanced(Rule):
             hint=_hint(counter), expected='one write of global_step a step', actual='none',
             severity=Severity.WARNING if facts.opaque_hooks else None)
 
+    def disproved(self, seen: Any) -> bool:
+        """Whether the step moved, e.g. because a hook runs an op that it made in begin."""
+        return None not in (seen.first_step, seen.last_step) and seen.last_step > seen.first_step
+
     def _no_step(self, facts: SpecFacts) -> Iterator[Finding]:
         """A note: under an Estimator there is a global step before model_fn is called."""
         if not training.step_trains(facts):

@@ -80,6 +80,10 @@ class NothingTrained(Rule):
             hint=_hint(facts, made, cut), expected='at least one', actual='0',
             severity=None if made and not facts.opaque_hooks else Severity.WARNING)
 
+    def disproved(self, seen: Any) -> bool:
+        """Whether a variable changed."""
+        return bool(seen.changed)
+
     @staticmethod
     def bad() -> Any:
         """The optimizer's op is dropped, and the step is counted."""
