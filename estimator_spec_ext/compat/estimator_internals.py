@@ -17,7 +17,7 @@ from tensorflow.python.eager import context as _context
 from tensorflow_estimator.python.estimator import estimator as _estimator
 from tensorflow_estimator.python.estimator import model_fn as _model_fn
 
-from estimator_spec_ext.compat import distribution, frames, tpu
+from estimator_spec_ext.compat import distribution, frames, initialization, tpu
 from estimator_spec_ext.compat.namespace import ModeKeys
 
 _do_not_convert = tf.autograph.experimental.do_not_convert
@@ -55,6 +55,7 @@ class Tap:
       edit_spec: makes the spec that Estimator gets of that of model_fn; None for the same.
       attempts: every construction of a stock spec.
       conversions: every TPU spec of which a spec for a CPU was made.
+      initializations: every call of init_from_checkpoint.
       model_fn: the function of the user.
       input_fn: the input function that was called last.
       given_labels: makes labels for model_fn where Estimator gives none; None for Estimator's way.
@@ -86,6 +87,7 @@ class Tap:
         self.edit_spec: Optional[Callable[[Any], Any]] = None
         self.attempts: list[SpecAttempt] = []
         self.conversions: list[tpu.Conversion] = []
+        self.initializations: list[initialization.Initialization] = []
         self.model_fn: Any = None
         self.input_fn: Any = None
 
@@ -169,7 +171,8 @@ def _recording(stock_new: Any) -> Any:
 
 @contextlib.contextmanager
 def _recorded(tap: Tap) -> Iterator[None]:
-    with recorded_specs(tap.attempts), tpu.recorded_conversions(tap.conversions):
+    with recorded_specs(tap.attempts), tpu.recorded_conversions(tap.conversions), \
+            initialization.recorded(tap.initializations):
         yield
 
 

@@ -126,6 +126,7 @@ class ModeFacts(Placed):
       operations: how many ops the graph has.
       seconds: how long building it took, checks not counted.
       warm_start: what warm starting does; None where there is none.
+      initializations: of each call of init_from_checkpoint whether it is empty, and the place.
       reached_spec: whether model_fn returned a spec.
       receiver_fn: the serving_input_receiver_fn for the source 'receiver'.
       receiver: how the features come from the receiver's tensors; None without a receiver.
@@ -163,6 +164,7 @@ class ModeFacts(Placed):
         self.signatures: Optional[tuple[str, ...]] = None
         self.dropped: dict[str, str] = {}
         self.warm_start: Optional[WarmStart] = None
+        self.initializations: tuple[tuple[bool, Place], ...] = ()
         self.operations = 0
         self.seconds = 0.
         self.reached_spec = False

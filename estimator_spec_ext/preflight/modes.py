@@ -238,6 +238,8 @@ class Builder:
         if facts.mode == EVAL:
             facts.metrics = tuple(sorted({*map(str, tap.fields['eval_metric_ops'] or ()), 'loss'}))
         if facts.mode == TRAIN:
+            facts.initializations = tuple((call.empty, Place(*call.site))
+                                          for call in tap.initializations)
             facts.saved = _saved(tap, facts.restored, self._job.train_spec)
             facts.stops = tuple(stop for field in ('training_hooks', 'training_chief_hooks')
                                 for stop in stopping.stops(tap.fields.get(field), field))

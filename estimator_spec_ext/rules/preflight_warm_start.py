@@ -137,14 +137,43 @@ def _warm(facts: Any) -> Optional[Any]:
     return None if train is None or train.warm_start is None else train.warm_start
 
 
+def _initialized_job(scope: str) -> Any:
+    """A model_fn that takes from a checkpoint what has the name of a variable in `scope`."""
+    job = jobs.job()
+    source = os.path.join(job.folder.name, 'pretrained')
+    write_checkpoint(source, _linear_only)
+
+    def model_fn(features: Any, labels: Any, mode: str) -> Any:
+        spec = jobs.model_fn(features, labels, mode)
+        known = {name for name, _ in tf.train.list_variables(source)}
+        if mode == 'train':
+            v1.train.init_from_checkpoint(source, {
+                scope + variable.op.name: variable for variable in v1.trainable_variables()
+                if scope + variable.op.name in known})
+        return spec
+
+    return jobs.job(model_fn, folder=job.folder)
+
+
+def bad_empty_map() -> Any:
+    """Names that the checkpoint does not have."""
+    return _initialized_job('bert/')
+
+
+def good_map() -> Any:
+    """Names that it has."""
+    return _initialized_job('')
+
+
 class WarmStartMatchesNothing(Rule):
     """Warm starting chooses no variable at all.
 
     What it finds: `vars_to_warm_start` that matches no variable of TRAIN. A string is matched from
-    the start of the name, against the trainable variables; a list against all.
+    the start of the name, against the trainable variables; a list against all. And
+    init_from_checkpoint that is given an empty assignment_map, a warning.
 
-    Why it matters: TensorFlow logs "Warm-started 0 variables" at level INFO and trains from random
-    weights.
+    Why it matters: TensorFlow logs "Warm-started 0 variables" at level INFO, or nothing at all, and
+    trains from random weights.
 
     Bad:
         tf.estimator.WarmStartSettings(checkpoint, vars_to_warm_start='encoder/.*')  # bert/encoder
@@ -162,6 +191,14 @@ class WarmStartMatchesNothing(Rule):
     mistakes = ('V6',)
 
     def check(self, facts: Any) -> Iterator[Finding]:
+        calls = facts.train.initializations if facts.train is not None else ()
+        if calls and all(empty for empty, _ in calls):
+            yield self.finding(
+                facts.train, 'init_from_checkpoint is given an empty assignment_map: it loads '
+                'nothing', op=calls[0][1], severity=Severity.WARNING,
+                hint="name scopes or variables: {'bert/': 'encoder/'}; compare their names with "
+                     'tf.train.list_variables(checkpoint)',
+                expected='at least one variable', actual='{}')
         warm = _warm(facts)
         if (warm is None or warm.skipped or not warm.source_found or warm.error or warm.names
                 or warm.settings.vars_to_warm_start is None):
@@ -172,6 +209,9 @@ class WarmStartMatchesNothing(Rule):
             facts.train, f'warm start matches no variable: vars_to_warm_start is {shown}',
             hint='match the names from their start, e.g. \'bert/encoder/.*\'',
             expected='at least one variable', actual=shown)
+
+    more_bad = (bad_empty_map,)
+    more_good = (good_map,)
 
     @staticmethod
     def bad() -> Any:

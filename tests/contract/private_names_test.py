@@ -65,6 +65,9 @@ FUNCTIONS = [
     (PYTHON + 'ops.nn_impl_distribute', 'compute_average_loss',
      'per_example_loss sample_weight global_batch_size'),
     (PYTHON + 'ops.nn_impl_distribute', 'scale_regularization_loss', 'regularization_loss'),
+    # What init_from_checkpoint calls in the end, under every strategy.
+    (PYTHON + 'training.checkpoint_utils', '_init_from_checkpoint',
+     'ckpt_dir_or_file assignment_map'),
     # Distribution: regrouping, and the functions that Estimator calls for a cluster.
     (PYTHON + 'distribute.distribute_utils', 'regroup', 'values wrap_class always_wrap'),
     (PYTHON + 'distribute.estimator_training', 'init_run_config', 'config tf_config'),
