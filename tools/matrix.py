@@ -34,23 +34,27 @@ def main() -> int:
     parser.add_argument('--only', action='append', choices=PAIRS, help='this TensorFlow alone; '
                         'may be given several times')
     parser.add_argument('--clusters', action='store_true', help='run tests/cluster as well')
+    parser.add_argument('--behavior', action='append', choices=_BEHAVIORS,
+                        help='this behaviour alone; what is known of the other stays')
     parser.add_argument('--venv', default='.venv', help='how the names of the environments begin')
     arguments, pytest_arguments = parser.parse_known_args()
     status = 0
     for tensorflow in arguments.only or PAIRS:
-        row = _run(tensorflow, arguments.venv, arguments.clusters, pytest_arguments)
+        row = _run(tensorflow, arguments.venv, arguments.behavior or list(_BEHAVIORS),
+                   arguments.clusters, pytest_arguments)
         status |= any(counts['failed'] for counts in row['runs'].values())
         if not pytest_arguments:  # a part of the suite says nothing of the pair
             _keep(row)
     return status
 
 
-def _run(tensorflow: str, venv: str, clusters: bool, arguments: list[str]) -> dict[str, Any]:
+def _run(tensorflow: str, venv: str, behaviors: list[str], clusters: bool,
+         arguments: list[str]) -> dict[str, Any]:
     python = _environment(tensorflow, venv)
     old = _environment(_OLD, venv) if tensorflow != _OLD else python
     # A core for each behaviour; the clusters and the jobs need all of them.
-    started = {name: _pytest(python, arguments, ESE_TF1_BEHAVIOR=value)
-               for name, value in _BEHAVIORS.items()}
+    started = {name: _pytest(python, arguments, ESE_TF1_BEHAVIOR=_BEHAVIORS[name])
+               for name in behaviors}
     runs = {name: _counts(*run) for name, run in started.items()}
     if not arguments and tensorflow != _OLD:
         runs['jobs'] = _counts(*_pytest(python, ['tests/matrix'], ESE_MATRIX_PYTHON=str(old)))
@@ -96,7 +100,9 @@ def _counts(process: subprocess.Popen[bytes], report: pathlib.Path) -> dict[str,
 
 def _keep(row: dict[str, Any]) -> None:
     rows = json.loads(_RESULTS.read_text(encoding='utf-8')) if _RESULTS.exists() else []
-    rows = {**{known['tensorflow']: known for known in rows}, row['tensorflow']: row}
+    rows = {known['tensorflow']: known for known in rows}
+    row['runs'] = {**rows.get(row['tensorflow'], row)['runs'], **row['runs']}
+    rows[row['tensorflow']] = row
     kept = [rows[tensorflow] for tensorflow in PAIRS if tensorflow in rows]
     _RESULTS.write_text(json.dumps(kept, indent=1) + '\n', encoding='utf-8')
 
