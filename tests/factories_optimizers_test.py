@@ -166,11 +166,14 @@ _KERAS = {
     'adagrad': lambda: tf.keras.optimizers.Adagrad(0.1),
     'adamax': lambda: tf.keras.optimizers.Adamax(0.1),
     'ftrl': lambda: tf.keras.optimizers.Ftrl(0.1),
-    'lion': lambda: tf.keras.optimizers.Lion(0.1),
     'decay': lambda: tf.keras.optimizers.Adam(
         tf.keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
     ),
 }
+
+
+if hasattr(tf.keras.optimizers, 'Lion'):  # not in Keras 2.12
+    _KERAS['lion'] = lambda: tf.keras.optimizers.Lion(0.1)
 
 
 @pytest.mark.parametrize('name', sorted(_KERAS))

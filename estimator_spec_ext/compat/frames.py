@@ -20,7 +20,8 @@ _LIBRARIES = tuple(_SITE + name + os.sep for name in (
     'tensorflow', 'tensorflow_estimator', 'keras', 'tf_keras', 'tensorboard', 'absl', 'six',
     'wrapt'))
 _DISTRIBUTE = os.sep.join(('', 'tensorflow', 'python', 'distribute', 'input_'))
-_NN = os.sep + 'nn_impl_distribute.py'
+# The second is that of TensorFlow 2.12.
+_NN = (os.sep + 'nn_impl_distribute.py', os.sep + 'nn_impl.py')
 _OVER_REPLICAS = ('compute_average_loss', 'scale_regularization_loss')
 # Marks the copy of an Estimator that works in a scratch folder.
 REHEARSAL = '_ese_is_rehearsal'

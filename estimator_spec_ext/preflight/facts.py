@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Mapping, Optional
 
 from estimator_spec_ext import describe, registry
-from estimator_spec_ext.compat import checkpoints, frames, graphs, role_internals
+from estimator_spec_ext.compat import checkpoints, frames, graphs, role_internals, tf
 from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.diagnostics import Report, Severity
 from estimator_spec_ext.facts import Crash as RuleCrash
@@ -256,7 +256,8 @@ class Job:
     @property
     def config(self) -> Any:
         """The `tf.estimator.RunConfig`; a copy."""
-        return self.estimator.config
+        with tf.Graph().as_default():  # eagerly, TensorFlow 2.12 copies a strategy onto its devices
+            return self.estimator.config
 
     @property
     def exporters(self) -> tuple[Any, ...]:

@@ -331,7 +331,7 @@ class Rehearsal:
 
     def _cut(self, input_fn: Callable[[], Any], *, labelled: bool,
              fixed: bool = False) -> Optional[batches.Cut]:
-        config = self._job.estimator.config.session_config
+        config = self._job.config.session_config
         try:
             found: Optional[batches.Cut] = self._limited(lambda: batches.cut(
                 input_fn, config, labelled=labelled, fixed=fixed, watch=self._limits.watch))

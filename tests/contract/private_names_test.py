@@ -14,6 +14,8 @@ from tensorflow_estimator.python.estimator import model_fn as model_fn_lib
 
 ESTIMATOR = 'tensorflow_estimator.python.estimator.'
 PYTHON = 'tensorflow.python.'
+_OLD = tf.__version__.startswith('2.12.')
+_NN = PYTHON + ('ops.nn_impl' if _OLD else 'ops.nn_impl_distribute')
 
 FUNCTIONS = [
     # The validators of the spec's fields, in the order in which the constructor calls them.
@@ -54,7 +56,7 @@ FUNCTIONS = [
         PYTHON + 'framework.function_def_to_graph',
         'function_def_to_graph',
         'fdef structured_input_signature structured_outputs input_shapes '
-        'propagate_device_spec include_library_functions',
+        'propagate_device_spec' + ('' if _OLD else ' include_library_functions'),
     ),
     (
         ESTIMATOR + 'inputs.queues.feeding_functions',
@@ -62,9 +64,9 @@ FUNCTIONS = [
         'placeholders array batch_size random_start seed num_epochs',
     ),
     # Their names tell what a division in a loss is for.
-    (PYTHON + 'ops.nn_impl_distribute', 'compute_average_loss',
+    (_NN, 'compute_average_loss',
      'per_example_loss sample_weight global_batch_size'),
-    (PYTHON + 'ops.nn_impl_distribute', 'scale_regularization_loss', 'regularization_loss'),
+    (_NN, 'scale_regularization_loss', 'regularization_loss'),
     # What init_from_checkpoint calls in the end, under every strategy.
     (PYTHON + 'training.checkpoint_utils', '_init_from_checkpoint',
      'ckpt_dir_or_file assignment_map'),
