@@ -9,7 +9,6 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 ARGS :=
-TARGETS := //...
 
 # The caller's own Python and pip settings stay out of it: they would let other packages in, or
 # install somewhere else. What names a mirror or a proxy (PIP_INDEX_URL, ...) still counts.
@@ -64,7 +63,7 @@ test-dist: venv  ## Install the wheel into fresh environments and test the insta
 test-bazel: venv  ## Run the tests with Bazel, which is installed if it is missing (Debian, as root)
 	@command -v bazel >/dev/null || { apt-get update -qq && \
 	    apt-get install -y -qq --no-install-recommends bazel-bootstrap; }
-	@PYTHON_BIN_PATH="$$(cd "$(VENV)/bin" && pwd)/python" bazel test $(TARGETS) $(ARGS)
+	@PYTHON_BIN_PATH="$$(cd "$(VENV)/bin" && pwd)/python" bazel test $(or $(TARGETS),//...) $(ARGS)
 
 dist: venv  ## Build the wheel and the source distribution into dist/
 	@"$(RUN)" tools/build_dist.py dist
