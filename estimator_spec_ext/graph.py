@@ -132,7 +132,8 @@ class GraphIndex:
         self.graph = graph
         self._links = Links(graph)
         self._cones: dict[tuple[bool, frozenset[Any], frozenset[Any]], Cone] = {}
-        self._by_type = by_type = {}  # type: dict[str, list[Any]]
+        by_type: dict[str, list[Any]] = {}
+        self._by_type = by_type
         for op in self._links.ops:
             op_type = op.type
             if op_type in by_type:
@@ -241,7 +242,7 @@ class GraphIndex:
     @functools.cached_property
     def large_function_constants(self) -> list[int]:
         """The bytes of constants in each function that holds at least 1 MiB of them."""
-        return graphs.large_function_constants(self.graph, 1 << 20)
+        return graphs.large_function_constants(self.graph, _LARGE)
 
     # Variables and who writes them.
 
