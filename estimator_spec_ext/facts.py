@@ -258,6 +258,17 @@ class SpecFacts:
     # What a session of this mode runs.
 
     @functools.cached_property
+    def shows_training(self) -> bool:
+        """Whether the graph shows all that a training step of this spec runs.
+
+        Inside a function, under a TPU rewrite or with a value that differs by replica it does not.
+        """
+        op = graphs.as_op(self.train_op)
+        return (op is not None and op.graph is self.graph
+                and not graphs.is_function_graph(self.graph)
+                and not graphs.in_xla_rewrite(self.graph))
+
+    @functools.cached_property
     def queue_ops(self) -> tuple[Any, ...]:
         """What queue runners run beside the step, those of SyncReplicasOptimizer included."""
         if self.graph is None:
@@ -321,6 +332,17 @@ class SpecFacts:
     def updated(self) -> dict[VariableInfo, tuple[Any, ...]]:
         """The variables that `run_ops` update, each with the ops that do so."""
         return self.index.written(self.run_ops)
+
+    @functools.cached_property
+    def trainable(self) -> tuple[VariableInfo, ...]:
+        """The trainable variables of the graph that can have a gradient."""
+        return tuple([info for info in self.index.variables if info.trainable
+                      and (info.dtype.is_floating or info.dtype.is_complex)])
+
+    @functools.cached_property
+    def trained(self) -> tuple[VariableInfo, ...]:
+        """The trainable variables that a step updates, hooks included."""
+        return tuple([info for info in self.trainable if info in self.updated])
 
     # Predictions.
 

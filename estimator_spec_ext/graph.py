@@ -6,8 +6,10 @@ variables, function bodies) is worked out when a rule first asks, and kept.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
+import operator
 from typing import AbstractSet, Any, Iterable, Iterator, Optional
 
 from estimator_spec_ext.compat import distribution, functions, graphs, tf, v1
@@ -48,6 +50,7 @@ PASSING_TYPES = frozenset({
     'NextIteration', 'RefNextIteration', 'Merge', 'RefMerge', 'IdentityN', 'While',
     'StatelessWhile'})
 _RESTORES = frozenset({'RestoreV2', 'Restore', 'RestoreSlice'})
+_TYPE_OF = operator.attrgetter('type')
 _LARGE = 1 << 20  # bytes
 _COLLECTIONS = (
     v1.GraphKeys.GLOBAL_VARIABLES, v1.GraphKeys.LOCAL_VARIABLES,
@@ -78,14 +81,14 @@ class VariableInfo:
         """The first of `handles`."""
         return self.handles[0]
 
-    @property
+    @functools.cached_property
     def shape(self) -> tf.TensorShape:
         """The static shape."""
         if self.variable is not None:
             return self.variable.shape
         return tf.TensorShape(graphs.attribute(self.op, 'shape'))
 
-    @property
+    @functools.cached_property
     def dtype(self) -> tf.DType:
         """The dtype, never a reference dtype."""
         if self.variable is not None:
@@ -132,14 +135,12 @@ class GraphIndex:
         self.graph = graph
         self._links = Links(graph)
         self._cones: dict[tuple[bool, frozenset[Any], frozenset[Any]], Cone] = {}
-        by_type: dict[str, list[Any]] = {}
-        self._by_type = by_type
-        for op in self._links.ops:
-            op_type = op.type
-            if op_type in by_type:
-                by_type[op_type].append(op)
-            else:
-                by_type[op_type] = [op]
+        # The last made first: these are still in the processor's cache.
+        types = list(map(_TYPE_OF, reversed(self._links.ops)))
+        by_type: collections.defaultdict[str, list[Any]] = collections.defaultdict(list)
+        for op_type, op in zip(reversed(types), self._links.ops):
+            by_type[op_type].append(op)
+        self._by_type = dict(by_type)
 
     def of_types(self, types: Iterable[str]) -> list[Any]:
         """All ops of the given types, in order of type and creation."""
@@ -361,9 +362,20 @@ class GraphIndex:
 
     def updates(self, info: VariableInfo) -> tuple[Any, ...]:
         """The ops that write the variable, without its initialiser and a Saver's restoring."""
-        first_values, reads_files = self.initializers, not _RESTORES.isdisjoint(self._by_type)
-        return tuple([op for handle in info.handles for op in self.writes.get(handle, ())
-                      if op not in first_values and not (reads_files and self._restores(op))])
+        return self._updates.get(info, ())
+
+    @functools.cached_property
+    def _updates(self) -> dict[VariableInfo, tuple[Any, ...]]:
+        """What `updates` gives, of the variables for which that is anything."""
+        writes, first_values = self.writes, self.initializers
+        reads_files = not _RESTORES.isdisjoint(self._by_type)
+        found = {}
+        for info in self.variables:
+            ops = [op for handle in info.handles for op in writes.get(handle, ())
+                   if op not in first_values and not (reads_files and self._restores(op))]
+            if ops:
+                found[info] = tuple(ops)
+        return found
 
     @staticmethod
     def _restores(op: Any) -> bool:
@@ -382,10 +394,10 @@ class GraphIndex:
     def written(self, ops: AbstractSet[Any]) -> dict[VariableInfo, tuple[Any, ...]]:
         """The variables that running `ops` updates, each with the ops that do so."""
         result = {}
-        for info in self.variables:
-            found = tuple(op for op in self.updates(info) if op in ops)
+        for info, updates in self._updates.items():
+            found = [op for op in updates if op in ops]
             if found:
-                result[info] = found
+                result[info] = tuple(found)
         return result
 
     def read(self, ops: AbstractSet[Any]) -> list[VariableInfo]:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import tempfile
+import warnings
 from typing import Any, Callable, Mapping, Optional, Sequence
 
 from estimator_spec_ext import engine, facts, registry
@@ -61,13 +62,16 @@ def assert_strict(model_fn: Callable[..., Any], features: Any, labels: Any = Non
       True
     """
     __tracebackhide__ = True  # pytest then shows the line that calls this
-    from estimator_spec_ext.preflight import api
     failing = _failing(fail_level)
     unknown = [mode for mode in modes if mode not in ALL_MODES]
     if unknown:
         raise ValueError(f"modes must be of 'train', 'eval' and 'infer', got {unknown[0]!r}")
     train_input_fn, eval_input_fn = _input_fns(features, labels)
-    with tempfile.TemporaryDirectory(prefix='assert_strict_') as scratch:
+    from estimator_spec_ext.preflight import api, script
+    with tempfile.TemporaryDirectory(prefix='assert_strict_') as scratch, script.quiet(), (
+            warnings.catch_warnings()):
+        # That Estimator and tf.layers will be removed is not what the test is about.
+        warnings.filterwarnings('ignore', '.* is deprecated and will be removed', UserWarning)
         run_config = (config or estimator.RunConfig()).replace(model_dir=scratch)
         report = api.preflight(
             estimator.Estimator(model_fn, params=params, config=run_config),

@@ -187,3 +187,17 @@ def test_examples_that_differ_are_shown():
         testing.assert_rule(_Swapped())
     assert str(raised.value) == ('good must give loss-has-no-name and nothing else, and gives\n'
                                  'estimator_spec_ext: no findings\n')
+
+
+def test_nothing_else_is_shown(assert_strict, caplog, recwarn):
+    """Neither that Estimator will be removed, which TensorFlow logs, nor that tf.layers will."""
+    def model_fn(features, labels, mode):
+        tf.get_logger().warning('Estimator will be removed')
+        prediction = tf.compat.v1.layers.dense(features, 1)
+        return tf.estimator.EstimatorSpec(mode, prediction, tf.reduce_mean(prediction - labels))
+
+    with pytest.raises(AssertionError):
+        assert_strict(model_fn, np.zeros([4, 2], np.float32), np.zeros([4, 1], np.float32))
+    assert not caplog.records
+    assert not [str(warning.message) for warning in recwarn
+                if 'will be removed' in str(warning.message)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import os
 import subprocess
@@ -530,16 +531,44 @@ def test_shards_of_other_sizes(make, expected):
 
 
 @pytest.mark.parametrize('make, expected', [
-    (lambda d: d.batch(5), True),
-    (lambda d: d.batch(4), False),
-    (lambda d: d.batch(4, drop_remainder=True), True),
-    (lambda d: d.batch(5).map(lambda x: x + 1).prefetch(1).repeat(2), True),
-    (lambda d: d.repeat(2).shuffle(3).batch(4), True),
-    (lambda d: d.filter(lambda x: x > 3).batch(1), False),
-    (lambda d: d.batch(5).filter(lambda x: x[0] > 3), False),
-    (lambda d: d, False),
-    (lambda d: tf.zeros([3]), False),
+    (lambda d: d.batch(5), None),
+    (lambda d: d.batch(4), (2, 3)),
+    (lambda d: d.batch(4).repeat(), (2, 3)),
+    (lambda d: d.batch(4).repeat().take(100), (2, 3)),
+    (lambda d: d.batch(4).repeat().take(2), None),
+    (lambda d: d.batch(4).shuffle(9).take(2), (2, 1)),
+    (lambda d: d.batch(4, drop_remainder=True), None),
+    (lambda d: d.batch(5).map(lambda x: x + 1).prefetch(1).repeat(2), None),
+    (lambda d: d.repeat(2).shuffle(3).batch(4), None),
+    (lambda d: d.repeat().batch(4), None),
+    (lambda d: d.batch(40).repeat(), None),
+    (lambda d: d.filter(lambda x: x > 3).batch(1), (None, 1)),
+    (lambda d: d.batch(5).filter(lambda x: x[0] > 3), (None, 1)),
+    (lambda d: d.repeat().batch(5).filter(lambda x: x[0] > 3), None),
+    (lambda d: d, (None, 1)),
+    (lambda d: tf.zeros([3]), None),
 ])
-def test_a_smaller_last_batch(make, expected):
+def test_a_smaller_batch(make, expected):
     with tf.Graph().as_default():
-        assert cardinality.ends_evenly(make(tf.data.Dataset.range(10))) is expected
+        found = cardinality.smaller_batch(make(tf.data.Dataset.range(10)))
+        assert (found and dataclasses.astuple(found)) == expected
+
+
+def test_what_is_learned_of_smaller_batches_is_forgotten():
+    """EVAL restores what two steps and one more have given."""
+    seen = []
+
+    class Steps(tf.estimator.SessionRunHook):
+        def after_create_session(self, session, coord):
+            seen.append(session.run(v1.train.get_global_step()))
+
+    def input_fn():
+        return tf.data.Dataset.from_tensor_slices(
+            ({'x': tf.ones([14, jobs.FEATURES])}, tf.ones([14, 1]))).batch(4).repeat()
+
+    said = []
+    report = run(jobs.job(train=input_fn, receiver=None, eval_options={'hooks': [Steps()]}),
+                 progress=said.append)
+    assert not report.findings, report.to_text()
+    assert 'rehearsing TRAIN on smaller batches' in said
+    assert set(seen) == {3}

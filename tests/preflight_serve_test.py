@@ -61,7 +61,40 @@ def test_an_exporter_of_unknown_kind_is_not_run():
     job = jobs.job(receiver=None, eval_options={'exporters': [Uploads()]})
     report = run(job)
     assert not loud(report), report.to_text()
-    assert "exporter 'uploads' not run: what it does is not known" in report.notes
+    assert ("exporter 'uploads' not run: what it does is not known; run_exporters names those that "
+            'may run') in report.notes
+
+
+@pytest.mark.parametrize('named', [lambda exporter: 'own', lambda exporter: exporter, type])
+def test_an_exporter_of_unknown_kind_is_run_when_it_is_named(named):
+    class Own(tf.estimator.Exporter):
+        name = 'own'
+        seen = []
+
+        def export(self, estimator, export_path, checkpoint_path, eval_result, is_final):
+            self.seen.append((os.path.basename(export_path), sorted(eval_result), is_final))
+            estimator.export_saved_model(export_path, jobs.receiver_fn,
+                                         checkpoint_path=checkpoint_path)
+
+    exporter = Own()
+    job = jobs.job(eval_options={'exporters': [exporter]})
+    said = []
+    report = run(job, run_exporters=[named(exporter)], progress=said.append)
+    assert not report.findings and not report.notes, report.to_text()
+    assert said[-2:] == ["exporting with 'own'", 'asking the export in a fresh process']
+    assert Own.seen == [('own', ['global_step', 'loss', 'mean'], True)]
+    assert not os.path.exists(job.estimator.model_dir)
+
+
+def test_an_exporter_that_is_named_and_fails():
+    class Own(tf.estimator.Exporter):
+        name = 'own'
+
+        def export(self, *unused):
+            raise KeyError('no such metric')
+
+    report = run(jobs.job(eval_options={'exporters': [Own()]}), run_exporters=['own'])
+    assert [finding.slug for finding in report.findings] == ['export-fails']
 
 
 def test_what_an_exporter_does_beside_exporting_is_left_out():

@@ -38,7 +38,8 @@ if str(ROOT) not in sys.path:
 _FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 _OUTPUT = re.compile(r'\n\n?<!-- begin:output -->\n(.*?)<!-- end:output -->', re.DOTALL)
 # They need the network, or take long: `make test-dist` types them.
-_ELSEWHERE = ('.', 'cd', 'git', 'kubectl', 'make', 'pip', 'pre-commit', 'python3', 'tensorboard')
+_ELSEWHERE = ('.', 'cd', 'git', 'kubectl', 'make', 'mkdir', 'pip', 'pre-commit', 'python3',
+              'tensorboard')
 # With these pytest prints otherwise, CI for one without shortening: a reader has none of them.
 _PYTEST_READS = ('PYTEST_ADDOPTS', 'CI', 'BUILD_NUMBER', 'COLUMNS', 'FORCE_COLOR', 'PY_COLORS')
 # They differ from run to run.
@@ -204,9 +205,8 @@ def _command(words: list[str]) -> str:
                 raise ValueError(f'{shlex.join(words)} fails:\n{printed.getvalue()}')
         elif words[0] == 'pytest':
             import pytest
-            pytest.main([*words[1:], '-p', 'no:cacheprovider', '-p', 'no:warnings', '--color=no',
-                         '--show-capture=no', '-p', 'estimator_spec_ext.pytest_plugin',
-                         '--rootdir', os.getcwd()])
+            pytest.main([*words[1:], '-p', 'no:cacheprovider', '--color=no', '-p',
+                         'estimator_spec_ext.pytest_plugin', '--rootdir', os.getcwd()])
         elif words[0] == 'python':
             _script(words[1:])
         else:

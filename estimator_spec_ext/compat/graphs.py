@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Callable, Iterable, Iterator, Optional
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 import tensorflow as tf
 from tensorflow.python.framework import function as _function
@@ -12,6 +12,7 @@ from tensorflow.python.ops import control_flow_util as _control_flow_util
 # Classes are compared by type(value): isinstance also asks value.__class__, which may be anything.
 _CORE_TENSOR = tf.__internal__.types.Tensor
 _REF_DTYPE_OFFSET = 100
+_SHORT = 1 << 12  # bytes of an op that may be kept for a while
 
 
 def is_tensor(value: Any) -> bool:
@@ -81,7 +82,7 @@ def node_size(op: Any) -> int:
     return len(_serialized(op))
 
 
-def sift(ops: Iterable[Any], least: int, part: str) -> tuple[dict[Any, int], list[Any]]:
+def sift(ops: Sequence[Any], least: int, part: str) -> tuple[dict[Any, int], list[Any]]:
     """Finds the large ones among many ops, and those of a certain name, reading each once.
 
     Args:
@@ -93,15 +94,21 @@ def sift(ops: Iterable[Any], least: int, part: str) -> tuple[dict[Any, int], lis
       The large ones with their bytes, those of a constant included; and the small ones that may
       hold `part` in their name.
     """
-    large, named = {}, []
+    large: dict[Any, int] = {}
+    named, short, short_nodes = [], [], []
     mark = part.encode()
-    for op in ops:
+    for op in reversed(ops):  # the last made first: these are still in the processor's cache
         node = _serialized(op)
-        if len(node) >= least:
+        if len(node) < _SHORT:
+            short.append(op)
+            short_nodes.append(node)
+        elif len(node) >= least:
             large[op] = len(node)
         elif mark in node:
             named.append(op)
-    return large, named
+    if mark in b''.join(short_nodes):  # faster than asking each
+        named += [op for op, node in zip(short, short_nodes) if mark in node]
+    return dict(reversed(large.items())), named[::-1]
 
 
 def _parsed_and_serialized(op: Any) -> bytes:

@@ -53,6 +53,7 @@ class PreflightInterrupted(KeyboardInterrupt):
 def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
               serving_input_receiver_fn: Optional[Callable[[], Any]] = None, depth: str = 'serve',
               suppress: Optional[Mapping[str, str]] = None, skip_hooks: Sequence[Any] = (),
+              run_exporters: Sequence[Any] = (),
               progress: Optional[Callable[[str], None]] = None,
               time_limit: float = 600.) -> Report:
     """Says what would go wrong in a job, before it runs.
@@ -72,6 +73,9 @@ def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
         in a fresh process.
       suppress: reasons by slug or code of a rule.
       skip_hooks: hooks, or classes of hooks, that a rehearsal must leave out.
+      run_exporters: exporters of `eval_spec`, their names or their classes, that may run as they
+        are, with a folder in the scratch folder. Of the others TensorFlow's own export alone is
+        run, since what they do beside that is not known: they may publish a model.
       progress: called with a line of text at each step.
       time_limit: seconds for all rehearsals; what was not reached by then is in the report's notes.
 
@@ -95,12 +99,13 @@ def preflight(estimator: Any, train_spec: Any = None, eval_spec: Any = None, *,
       ()
     """
     job = job_of(estimator, train_spec, eval_spec, serving_input_receiver_fn)
-    return check_job(job, depth=depth, suppress=suppress, skip_hooks=skip_hooks, progress=progress,
-                     time_limit=time_limit)
+    return check_job(job, depth=depth, suppress=suppress, skip_hooks=skip_hooks,
+                     run_exporters=run_exporters, progress=progress, time_limit=time_limit)
 
 
 def check_job(job: Job, *, depth: str = 'serve', suppress: Optional[Mapping[str, str]] = None,
-              skip_hooks: Sequence[Any] = (), progress: Optional[Callable[[str], None]] = None,
+              skip_hooks: Sequence[Any] = (), run_exporters: Sequence[Any] = (),
+              progress: Optional[Callable[[str], None]] = None,
               time_limit: float = 600.) -> Report:
     """`preflight` of a `Job`; the arguments are the same.
 
@@ -109,6 +114,7 @@ def check_job(job: Job, *, depth: str = 'serve', suppress: Optional[Mapping[str,
       depth: as there.
       suppress: as there.
       skip_hooks: as there.
+      run_exporters: as there.
       progress: as there.
       time_limit: as there.
 
@@ -122,7 +128,8 @@ def check_job(job: Job, *, depth: str = 'serve', suppress: Optional[Mapping[str,
     if depth not in DEPTHS:
         raise ValueError(f'depth must be one of {", ".join(map(repr, DEPTHS))}, got {depth!r}')
     with _random_states_kept(), _old_objects_set_aside(), interception.suspended():
-        return _Preflight(job, depth, suppress, tuple(skip_hooks), progress, time_limit).run()
+        return _Preflight(job, depth, suppress, tuple(skip_hooks), tuple(run_exporters), progress,
+                          time_limit).run()
 
 
 def train_and_evaluate(estimator: Any, train_spec: Any, eval_spec: Any,
@@ -229,12 +236,14 @@ class _Preflight:
     """One preflight of one job."""
 
     def __init__(self, job: Job, depth: str, suppress: Any, skip_hooks: tuple[Any, ...],
-                 progress: Optional[Callable[[str], None]], time_limit: float) -> None:
+                 run_exporters: tuple[Any, ...], progress: Optional[Callable[[str], None]],
+                 time_limit: float) -> None:
         self._job = job
         self._depth = depth
         self._suppress = suppress
         self._reasons, _ = engine.read_suppressions(suppress)
         self._skip_hooks = skip_hooks
+        self._run_exporters = run_exporters
         self._say = progress or (lambda text: None)
         self._reports: list[Report] = []
         self._crashes: list[Any] = []
@@ -296,7 +305,7 @@ class _Preflight:
             for build in builds:
                 build.refused |= build.mode in wrong
             serving = Serving(self._job, builds, rehearsal, scratch, self._reader, limits,
-                              self._tell)
+                              self._tell, self._run_exporters)
             served = serving.run()
             self._notes.extend(serving.notes)
             self._check(served, ('serve',))

@@ -14,10 +14,11 @@ SIZES = (3, 1)
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """Rows of the job's own input, in batches of `SIZES`.
+    """Rows of the job's own input, in batches of other sizes.
 
     Attributes:
-      batches: (size, arrays), the largest first; arrays are the features, or with labels a pair.
+      batches: (size, arrays), in the order asked for; arrays are the features, or with labels a
+        pair.
       element_spec: what a dataset of them is.
       labelled: whether labels are there.
     """
@@ -50,7 +51,7 @@ def own(estimator: Any, input_fn: Any, mode: str) -> Callable[[], Any]:
 
 
 def cut(input_fn: Callable[[], Any], config: Any = None, *, labelled: bool = False,
-        fixed: bool = False,
+        fixed: bool = False, sizes: tuple[int, ...] = SIZES,
         watch: Callable[[Any], None] = lambda session: None) -> Optional[Cut]:
     """Takes a few rows of what an input function gives.
 
@@ -59,6 +60,7 @@ def cut(input_fn: Callable[[], Any], config: Any = None, *, labelled: bool = Fal
       config: the `ConfigProto` of the session.
       labelled: whether to keep the labels.
       fixed: whether to cut batches that always have one size, too.
+      sizes: how many rows to cut for each batch.
       watch: gets the session, and may close it to end this.
 
     Returns:
@@ -72,8 +74,8 @@ def cut(input_fn: Callable[[], Any], config: Any = None, *, labelled: bool = Fal
         if dataset is None:
             return None
         rows = dataset.unbatch()
-        batches = rows.take(SIZES[0]).batch(SIZES[0])
-        for size in SIZES[1:]:
+        batches = rows.take(sizes[0]).batch(sizes[0])
+        for size in sizes[1:]:
             batches = batches.concatenate(rows.take(size).batch(size))
         iterator = v1.data.make_initializable_iterator(batches)
         following = iterator.get_next()
@@ -84,12 +86,12 @@ def cut(input_fn: Callable[[], Any], config: Any = None, *, labelled: bool = Fal
                          v1.tables_initializer()])
             session.run(iterator.initializer)
             with contextlib.suppress(tf.errors.OutOfRangeError):
-                for size in SIZES:
+                for size in sizes:
                     values = session.run(following)
                     if any(len(value) != size for value in tf.nest.flatten(values)):
                         return None
                     found.append((size, values))
-        if len(found) < len(SIZES):
+        if len(found) < len(sizes):
             return None
         return Cut(tuple(found), batches.element_spec, labelled)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, Optional, Union
 
@@ -47,6 +48,19 @@ _BATCHES = frozenset({'BatchDataset', 'BatchDatasetV2', 'PaddedBatchDataset',
                       'ExperimentalMapAndBatchDataset'})
 _GETS_NEXT = ('IteratorGetNext', 'IteratorGetNextSync')
 _MAX_DEPTH = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class SmallerBatch:
+    """A batch that has fewer rows than the others.
+
+    Attributes:
+      rows: how many; None where only the data know whether there is such a batch at all.
+      number: which batch it is at the earliest, counted from 1.
+    """
+
+    rows: Optional[int] = None
+    number: int = 1
 
 
 def of_input(result: Any, shard: Optional[int] = None) -> Cardinality:
@@ -298,28 +312,41 @@ def _batch_arguments(op: Any) -> tuple[Any, Any]:
     return size, _constant(op.inputs[len(op.inputs) - len(names) + names.index('drop_remainder')])
 
 
-def ends_evenly(result: Any) -> bool:
-    """Whether all batches of a dataset are known to be of one size, the last one too.
+def smaller_batch(result: Any) -> Optional[SmallerBatch]:
+    """The batch of a dataset that may have fewer rows than the others.
 
     Args:
       result: a dataset of the current graph, or anything else.
 
     Returns:
-      False when it is not known.
+      None when all batches are known to be of one size.
 
     Example:
       >>> with tf.Graph().as_default():
-      ...     ends_evenly(tf.data.Dataset.range(9).batch(3).prefetch(1))
-      True
+      ...     smaller_batch(tf.data.Dataset.range(10).batch(3).repeat())
+      SmallerBatch(rows=1, number=4)
     """
+    some = None if of_input(result) == INFINITE else SmallerBatch()
     if not isinstance(result, tf.data.Dataset):
-        return False
+        return some
     op = estimator_internals.dataset_variant(result).op
+    most, mixed = math.inf, False
     while op.type not in _BATCHES:
         inputs = [item for item in op.inputs if item.dtype == tf.variant]
         if len(inputs) != 1 or op.type not in _SAME | {'RepeatDataset', 'TakeDataset'}:
-            return False
+            return some
+        if op.type == 'TakeDataset':
+            taken = _constant(op.inputs[1])
+            most = min(most, math.inf if taken is None or taken < 0 else taken)
+        mixed = mixed or 'Shuffle' in op.type
         op = inputs[0].op
     size, drop = _batch_arguments(op)
     rows = _Count(None).of_variant(next(item for item in op.inputs if item.dtype == tf.variant), 0)
-    return bool(drop) or bool(size) and isinstance(rows, int) and rows % size == 0
+    if drop or rows == INFINITE:
+        return None
+    if drop is None or not size or not isinstance(rows, int):
+        return SmallerBatch()
+    full, left = divmod(rows, size)
+    if not left or not full or full >= most and not mixed:
+        return None
+    return SmallerBatch(left, 1 if mixed else full + 1)

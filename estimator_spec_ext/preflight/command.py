@@ -63,6 +63,8 @@ def _add_options(verb: argparse.ArgumentParser) -> None:
                       help='accept the findings of a rule; may be given again')
     verb.add_argument('--skip-hooks', metavar='CLASS', action='append', default=[],
                       help='leave hooks of this class out of rehearsals, as module:Class')
+    verb.add_argument('--run-exporters', metavar='NAME', action='append', default=[],
+                      help='run an exporter of your own too, in the scratch folder')
     verb.add_argument('--time-limit', metavar='SECONDS', type=float, default=600.,
                       help='for all rehearsals (default: %(default)g)')
 
@@ -82,7 +84,8 @@ def _run(arguments: argparse.Namespace, usage_error: type[Exception],
         suppress[name] = reason
     options = {'depth': arguments.depth, 'suppress': suppress or None,
                'time_limit': arguments.time_limit,
-               'skip_hooks': tuple(_named(name, usage_error) for name in arguments.skip_hooks)}
+               'skip_hooks': tuple(_named(name, usage_error) for name in arguments.skip_hooks),
+               'run_exporters': tuple(arguments.run_exporters)}
     status = _OK
     with _progress() as say:
         # What the job prints is not the report.
@@ -127,6 +130,8 @@ def _check_roles(arguments: argparse.Namespace, options: dict[str, Any],
     from estimator_spec_ext.preflight.roles import preflight_roles
     if not arguments.builder.rpartition(':')[0]:
         raise usage_error(f'{arguments.builder}: write module:name, e.g. trainer.task:build')
+    if options.pop('run_exporters'):
+        raise usage_error('--run-exporters does not go with --roles: no role exports')
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     # By its name: the module is imported under the TF_CONFIG of the first task, not before.

@@ -11,6 +11,7 @@ from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.diagnostics import Report, Severity
 from estimator_spec_ext.facts import Crash as RuleCrash
 from estimator_spec_ext.preflight import tf_config
+from estimator_spec_ext.preflight.cardinality import SmallerBatch
 from estimator_spec_ext.preflight.stopping import Stop, stops
 
 TRAIN, EVAL, PREDICT = 'train', 'eval', 'infer'
@@ -115,7 +116,7 @@ class ModeFacts(Placed):
       report: what the rules of the spec and of the graph found.
       crash: the exception that ended the building; None when all went well.
       cardinality: batches of the input: a number, 'infinite', 'finite', 'unknown'; None without.
-      ends_evenly: whether the last batch of the input is known to be as large as the others.
+      smaller_batch: the batch of the input that may have fewer rows; None when none has.
       shards_differ: whether the shards of the input are known to have other numbers of batches.
       stops: the hooks of the spec that end the training.
       saved: what TRAIN writes into a checkpoint; None when it cannot be told.
@@ -155,7 +156,7 @@ class ModeFacts(Placed):
         self.report = Report(depth='graph')
         self.crash: Optional[Crash] = None
         self.cardinality: Any = None
-        self.ends_evenly = False
+        self.smaller_batch: Optional[SmallerBatch] = None
         self.shards_differ = False
         self.stops: tuple[Stop, ...] = ()
         self.saved: Optional[checkpoints.Entries] = None

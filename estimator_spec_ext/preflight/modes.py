@@ -229,7 +229,7 @@ class Builder:
         """What the rules across modes will ask, while the graph is the default one."""
         if tap.inputs is not None:
             facts.cardinality = cardinality.of_input(tap.inputs)
-            facts.ends_evenly = cardinality.ends_evenly(tap.inputs)
+            facts.smaller_batch = cardinality.smaller_batch(tap.inputs)
             facts.shards_differ = cardinality.shards_differ(tap.inputs)
         facts.features = feature_texts(tap.features)
         facts.restored = checkpoints.entries(tap.scaffold)

@@ -18,13 +18,14 @@ from estimator_spec_ext.preflight.facts import (
     Crash,
     Job,
     ModeFacts,
+    Place,
     Placed,
 )
 from estimator_spec_ext.preflight.limits import Limits, TimeLimit
 from estimator_spec_ext.preflight.recorder import STEPS, Inside, MetricWatch, Recorder, Watch
 from estimator_spec_ext.preflight.scratch import Scratch
 
-RESUME, BOTH = 'resume', 'both'
+RESUME, FEWER, BOTH = 'resume', 'fewer', 'both'
 _SECONDS_A_MODE = 180.
 _MOST_FILES = 20_000
 
@@ -33,7 +34,7 @@ class Rehearsed(Placed):
     """What one rehearsal gave.
 
     Attributes:
-      name: 'train', 'resume', 'eval', 'both' or 'infer'.
+      name: 'train', 'resume', 'fewer' (TRAIN on smaller batches), 'eval', 'both' or 'infer'.
       mode: the `tf.estimator.ModeKeys` value.
       build: the mode as depth 'graph' built it.
       crash: the exception that ended it; None when all went well.
@@ -41,7 +42,8 @@ class Rehearsed(Placed):
       metrics: results of EVAL.
       spoilt: whether what the metrics of EVAL add up has become NaN.
       answers: (rows in the batch, prediction by key) of PREDICT.
-      bad_size: the batch size at which EVAL or PREDICT died, where it works with the job's own.
+      bad_size: the batch size at which the mode died, where it works with the job's own.
+      bad_place: the user's own line at which it died then; None where that is not known.
       shared: the classes of the hooks that take part in TRAIN and in EVAL, for the name 'both'.
     """
 
@@ -57,6 +59,7 @@ class Rehearsed(Placed):
         self.spoilt = False
         self.answers: list[tuple[int, Mapping[str, Any]]] = []
         self.bad_size: Optional[int] = None
+        self.bad_place: Optional[Place] = None
         self.shared: tuple[str, ...] = ()
 
 
@@ -166,6 +169,8 @@ class Rehearsal:
             if TRAIN in self.rehearsed and self.rehearsed[TRAIN].crash is None and (
                     self.has_checkpoint()):
                 self._train(build, RESUME, 1)
+                if self.rehearsed[RESUME].crash is None:
+                    self._train_on_fewer(build)
         elif build.mode == EVAL:
             self._evaluate(build)
             self._share(build, [hook for hook in self._scratch.prepared
@@ -177,7 +182,7 @@ class Rehearsal:
     def _watched(self, name: str, build: ModeFacts) -> Iterator[tuple[Rehearsed, Any, Any]]:
         """Notes a crash of what is done inside; gives the result, the estimator and its tap."""
         self._say(f'rehearsing {crashes.MODE_NAMES[build.mode or ""]}'
-                  + (' once more' if name == RESUME else ''))
+                  + {RESUME: ' once more', FEWER: ' on smaller batches'}.get(name, ''))
         result = Rehearsed(name, build)
         # Of the last seconds nothing can be concluded.
         enough = self._limits.left >= min(_SECONDS_A_MODE, self._limits.seconds / 2)
@@ -224,19 +229,43 @@ class Rehearsal:
                 self._limited(lambda: estimator.train(
                     spec.input_fn, hooks=[*hooks, recorder], saving_listeners=listeners or None))
 
+    def _train_on_fewer(self, build: ModeFacts) -> None:
+        """TRAIN on a batch as small as its data may give; what it learns of it is forgotten."""
+        spec, smaller = self._job.train_spec, build.smaller_batch
+        if (smaller is None or self._job.config.train_distribute is not None
+                or spec.max_steps is not None and smaller.number > spec.max_steps):
+            return
+        own = batches.own(self._job.estimator, spec.input_fn, TRAIN)
+        sizes = batches.SIZES if smaller.rows is None else (smaller.rows,)
+        rows = self._cut(own, labelled=True, sizes=sizes)
+        if rows is None:
+            return
+        watch = Watch(self._limits)
+        with self._scratch.aside(), self._watched(FEWER, build) as (result, estimator, tap):
+            with self._scratch.borrowed(spec.hooks) as hooks:
+                try:
+                    self._limited(lambda: estimator.train(
+                        lambda params=None: own().take(1).concatenate(rows.dataset()),
+                        hooks=[*hooks, watch]))
+                except TimeLimit:
+                    raise
+                except (Exception, SystemExit) as error:
+                    if watch.runs:  # it took the batch of the job's own
+                        result.bad_size = sizes[min(watch.runs, len(sizes)) - 1]
+                        result.bad_place = sessions.crash_of(error, tap.graph).place
+
     def _evaluate(self, build: ModeFacts) -> None:
         spec = self._job.eval_spec
         steps = STEPS if spec.steps is None else min(STEPS, spec.steps)
         own = batches.own(self._job.estimator, spec.input_fn, EVAL)
-        with self._watched(EVAL, build) as (result, estimator, _):
-            # Such an input never gives batches of another size.
-            one_size = build.cardinality == 'infinite' or build.ends_evenly
-            if not one_size and (
-                    internals.eval_strategy(self._job.estimator) is None):
+        with self._watched(EVAL, build) as (result, estimator, tap):
+            smaller = build.smaller_batch
+            reached = smaller is not None and (spec.steps is None or smaller.number <= spec.steps)
+            if reached and internals.eval_strategy(self._job.estimator) is None:
                 self.rows = self._cut(own, labelled=True)
             rows = self.rows
             if rows is not None:
-                watch, crashed = MetricWatch(self._limits), False
+                watch, place, crashed = MetricWatch(self._limits), None, False
                 try:
                     result.metrics = self._evaluated(
                         estimator,
@@ -244,8 +273,8 @@ class Rehearsal:
                         watch)
                 except TimeLimit:
                     raise
-                except (Exception, SystemExit):
-                    crashed = True
+                except (Exception, SystemExit) as error:
+                    crashed, place = True, sessions.crash_of(error, tap.graph).place
                 loss = result.metrics.get('loss')
                 if not crashed and loss == loss and not watch.spoilt:
                     return
@@ -255,6 +284,7 @@ class Rehearsal:
             # Then it died of the size of the batch alone.
             if rows is not None and crashed and watch.runs >= alone.runs:
                 result.bad_size = batches.SIZES[min(watch.runs - alone.runs, 1)]
+                result.bad_place = place
 
     def _share(self, build: ModeFacts, shared: list[Any]) -> None:
         """EVAL within TRAIN, or right after it, where a hook takes part in both."""
@@ -298,7 +328,7 @@ class Rehearsal:
         if spec is None:
             return
         own = batches.own(self._job.estimator, spec.input_fn, mode)
-        with self._watched(PREDICT, build) as (result, estimator, _):
+        with self._watched(PREDICT, build) as (result, estimator, tap):
             known = self.rows if self.rows is not None else self._cut(own, labelled=False)
             rows = self.rows = None if known is None else known.features
             if rows is None:
@@ -310,12 +340,13 @@ class Rehearsal:
                     estimator, rows.dataset, batches.SIZES, result))
             except TimeLimit:
                 raise
-            except (Exception, SystemExit):
+            except (Exception, SystemExit) as error:
                 # Does it die of the size of the batch alone?
+                place = sessions.crash_of(error, tap.graph).place
                 died_at = batches.SIZES[len(result.answers)]
                 answers, result.answers = result.answers, []
                 self._limited(lambda: self._answers(estimator, own, (0,), result))
-                result.answers, result.bad_size = answers, died_at
+                result.answers, result.bad_size, result.bad_place = answers, died_at, place
 
     def requests(self) -> Optional[batches.Cut]:
         """Rows to make requests of: clients send what they like, whatever the job's batches are."""
@@ -330,11 +361,13 @@ class Rehearsal:
         return None
 
     def _cut(self, input_fn: Callable[[], Any], *, labelled: bool,
-             fixed: bool = False) -> Optional[batches.Cut]:
+             fixed: bool = False,
+             sizes: tuple[int, ...] = batches.SIZES) -> Optional[batches.Cut]:
         config = self._job.config.session_config
         try:
             found: Optional[batches.Cut] = self._limited(lambda: batches.cut(
-                input_fn, config, labelled=labelled, fixed=fixed, watch=self._limits.watch))
+                input_fn, config, labelled=labelled, fixed=fixed, sizes=sizes,
+                watch=self._limits.watch))
         except TimeLimit:
             raise
         except Exception:  # noqa: BLE001 - what the input raises is told by the others

@@ -51,6 +51,17 @@ class Scratch:
         """Deletes the folder with all that is in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is written to `model_dir` meanwhile is gone afterwards."""
+        kept = self.model_dir + '.kept'
+        shutil.copytree(self.model_dir, kept, copy_function=_link)
+        try:
+            yield
+        finally:
+            shutil.rmtree(self.model_dir, ignore_errors=True)
+            os.rename(kept, self.model_dir)
+
     def inside(self, folder: str) -> Optional[str]:
         """A folder in the scratch folder in the place of one outside; None for one inside."""
         path = os.path.abspath(folder)
@@ -141,6 +152,15 @@ class Scratch:
         finally:
             for hook, values in kept:
                 _restore(hook, values)
+
+
+def _link(source: str, target: str) -> None:
+    """Copies a file in no time where the file system can; TensorFlow replaces files, once written.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _snapshot(value: Any, depth: int = 0) -> Optional[dict[str, Any]]:

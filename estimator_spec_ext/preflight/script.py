@@ -41,11 +41,18 @@ def check_quietly(job: Job, **options: Any) -> Report:
     Returns:
       A `Report`.
     """
+    with quiet():
+        return api.check_job(job, **options)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """TensorFlow logs nothing but errors, for a while."""
     log = v1.logging
     level = log.get_verbosity()
     log.set_verbosity(max(level, log.ERROR))
     try:
-        return api.check_job(job, **options)
+        yield
     finally:
         log.set_verbosity(level)
 

@@ -72,11 +72,12 @@ class Serving:
       reader: the fresh process.
       limits: the time.
       say: takes a line about what is going on.
+      run_exporters: names, classes and objects: exporters of the user's own that take part too.
     """
 
     def __init__(self, job: Job, builds: tuple[ModeFacts, ...], rehearsal: Rehearsal,
                  scratch: Scratch, reader: Reader, limits: Limits,
-                 say: Callable[[str], None]) -> None:
+                 say: Callable[[str], None], run_exporters: tuple[Any, ...] = ()) -> None:
         self._job = job
         self._builds = builds
         self._rehearsal = rehearsal
@@ -84,18 +85,31 @@ class Serving:
         self._reader = reader
         self._limits = limits
         self._say = say
+        self._run_exporters = run_exporters
         self.notes: list[str] = []
         self._cut: list[Any] = []
 
     def run(self) -> ServeFacts:
         """Every export that makes sense."""
-        served = []
+        served, left = [], list(self._job.exporters)
         for build in self._builds:
             if build.mode == PREDICT and build.source == 'receiver':
-                served.extend(self._of_build(build))
+                mine = [exporter for exporter in left
+                        if export_internals.receiver_fn_of(exporter) is build.receiver_fn
+                        or self._is_named(exporter)]
+                left = [exporter for exporter in left if exporter not in mine]
+                served.extend(self._of_build(build, mine))
+        self.notes.extend(f'exporter {exporter.name!r} not run: what it exports is not known'
+                          for exporter in left)
         return ServeFacts(self._job, tuple(served))
 
-    def _of_build(self, build: ModeFacts) -> list[Served]:
+    def _is_named(self, exporter: Any) -> bool:
+        """Whether the user asks for an exporter to be run as it is."""
+        return any(item is exporter or item == exporter.name
+                   or isinstance(item, type) and isinstance(exporter, item)
+                   for item in self._run_exporters)
+
+    def _of_build(self, build: ModeFacts, exporters: list[Any]) -> list[Served]:
         reason = ''
         if build.failed:
             reason = 'PREDICT has errors'
@@ -108,12 +122,12 @@ class Serving:
         if reason:
             self.notes.append(f'not exported: {reason}')
             return []
-        exporters = [exporter for exporter in self._job.exporters
-                     if export_internals.receiver_fn_of(exporter) is build.receiver_fn]
-        runnable = [exporter for exporter in exporters if isinstance(exporter, _STOCK)]
+        runnable = [exporter for exporter in exporters
+                    if isinstance(exporter, _STOCK) or self._is_named(exporter)]
         for exporter in exporters:
             if exporter not in runnable:
-                self.notes.append(f'exporter {exporter.name!r} not run: what it does is not known')
+                self.notes.append(f'exporter {exporter.name!r} not run: what it does is not known; '
+                                  'run_exporters names those that may run')
         return [self._serve(build, exporter) for exporter in runnable or [None]]
 
     def _serve(self, build: ModeFacts, exporter: Any) -> Served:
@@ -146,11 +160,14 @@ class Serving:
             checkpoint = estimator.latest_checkpoint()
         evaluated = self._rehearsal.rehearsed.get('eval')
         metrics = dict(evaluated.metrics) if evaluated is not None else {}
-        # Its own class's export: a subclass may do more than export, and keeps its state.
-        kind = next(kind for kind in _STOCK if isinstance(exporter, kind))
-        arguments = (estimator, os.path.join(folder, 'named'), checkpoint,
+        # TensorFlow's own export: a subclass may do more than that, and keeps its state.
+        kind: Any = next((kind for kind in _STOCK if isinstance(exporter, kind)), None)
+        arguments = (estimator, os.path.join(folder, 'named', str(exporter.name)), checkpoint,
                      metrics or {'loss': 0., 'global_step': 0}, True)
         copied = copy.copy(exporter)
+        if self._is_named(exporter):
+            copied.export(*arguments)
+            return _saved_model_in(arguments[1])
         path = kind.export(copied, *arguments)
         if kind is tf_estimator.BestExporter:
             # Only the second evaluation is compared with another.
@@ -214,6 +231,12 @@ class Serving:
                 continue  # of another name, or drawn at random
             if not _alike(expected, first[key]):
                 served.different.append((name, key, _difference(expected, first[key])))
+
+
+def _saved_model_in(folder: str) -> Optional[str]:
+    """The last SavedModel below a folder."""
+    found = [root for root, _, names in sorted(os.walk(folder)) if 'saved_model.pb' in names]
+    return found[-1] if found else None
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -35,10 +35,10 @@ def look(facts: SpecFacts) -> tuple[Optional[dict[str, Any]], frozenset[str]]:
 
 
 def _untrained(facts: SpecFacts) -> Optional[dict[str, Any]]:
-    if facts.opaque_hooks or not training.can_judge(facts) or not training.trained(facts):
+    if facts.opaque_hooks or not facts.shows_training or not facts.trained:
         return None
     step_ops = facts.step_ops
-    return {info.name: _place(facts, info) for info in training.trainable(facts)
+    return {info.name: _place(facts, info) for info in facts.trainable
             if info not in facts.updated and not any(op in step_ops for op in info.handles)
             and not training.is_restored(facts, info)}
 

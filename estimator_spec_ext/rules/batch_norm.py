@@ -54,14 +54,14 @@ class MovingStatisticsNotUpdated(Rule):
     mistakes = ('T4', 'T5')
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        if not training.can_judge(facts):
+        if not facts.shows_training:
             return
         stale = _stale(facts)
         statistics = [item for item in stale if item.sources]
         if statistics and _is_frozen(facts, statistics):
             stale = [item for item in stale if not item.sources]
             statistics = []
-        if not stale or not training.trained(facts):
+        if not stale or not facts.trained:
             return
         certain = (len(statistics) == len(stale) and all(item.certain for item in statistics)
                    and not facts.opaque_hooks and not _some_are_updated(facts, stale))
@@ -186,7 +186,7 @@ def _is_frozen(facts: SpecFacts, statistics: list[_Stale]) -> bool:
     """Whether all these layers belong to a part of the model that is not trained."""
     before = facts.index.ancestors([tensor for item in statistics for tensor in item.sources])
     scopes = {_scope(item.info) for item in statistics}
-    own = [info for info in training.trainable(facts)
+    own = [info for info in facts.trainable
            if _scope(info) in scopes or any(handle in before for handle in info.handles)]
     return bool(own) and not any(info in facts.updated for info in own)
 

@@ -45,7 +45,7 @@ class StepNotAdvanced(Rule):
     mistakes = ('T1', 'T2')
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        if not training.can_judge(facts):
+        if not facts.shows_training:
             return
         if facts.global_step is None:
             yield from self._no_step(facts)
@@ -124,7 +124,7 @@ class StepAdvancedTwice(Rule):
     mistakes = ('T3',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        if facts.global_step is None or not training.can_judge(facts):
+        if facts.global_step is None or not facts.shows_training:
             return
         step = facts.index.variable(facts.global_step)
         if step is None or len(facts.updated.get(step, ())) < 2:

@@ -52,9 +52,9 @@ class DeadVariables(Rule):
     mistakes = ('L6',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        if facts.global_step is None or not training.can_judge(facts):
+        if facts.global_step is None or not facts.shows_training:
             return
-        to_train = training.trainable(facts)
+        to_train = facts.trainable
         left = [info for info in to_train if info not in facts.updated]
         if not left or len(left) == len(to_train):
             return

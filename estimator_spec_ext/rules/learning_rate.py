@@ -49,7 +49,7 @@ class ScheduleStandsStill(Rule):
     mistakes = ('T7',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        if facts.opaque_hooks or not training.can_judge(facts):
+        if facts.opaque_hooks or not facts.shows_training:
             return
         for info, changes in _idle_rates(facts):
             if _is_rate(facts, info) or _rate(facts, info) is not None:
@@ -138,7 +138,7 @@ def _start(info: VariableInfo) -> Optional[float]:
 def _rate(facts: SpecFacts, info: VariableInfo) -> Optional[Any]:
     """The learning rate, one number in an update of a trained variable, that reads the counter."""
     run_ops = facts.run_ops
-    writes = {op for trained in training.trained(facts) for op in facts.updated[trained]}
+    writes = {op for trained in facts.trained for op in facts.updated[trained]}
     seen = set(training.readers(info))
     stack = [op for op in seen if op in run_ops]
     while stack and len(seen) < _MAX_WALK:
@@ -158,7 +158,7 @@ def _rate(facts: SpecFacts, info: VariableInfo) -> Optional[Any]:
 
 def _is_rate(facts: SpecFacts, info: VariableInfo) -> bool:
     """Whether an optimizer reads the variable itself as a number of its own."""
-    writes = {op for trained in training.trained(facts) for op in facts.updated[trained]}
+    writes = {op for trained in facts.trained for op in facts.updated[trained]}
     return any(op in writes and op.type.startswith(_APPLYING) for op in training.readers(info))
 
 

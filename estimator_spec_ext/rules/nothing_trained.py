@@ -47,10 +47,10 @@ class NothingTrained(Rule):
     mistakes = ('L5', 'T1', 'T2')
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        if facts.global_step is None or not training.can_judge(facts):
+        if facts.global_step is None or not facts.shows_training:
             return
-        to_train = training.trainable(facts)
-        if not to_train or training.trained(facts):
+        to_train = facts.trainable
+        if not to_train or facts.trained:
             return
         if not any(training.is_state(info) for info in facts.updated):
             return  # Nothing at all is updated: a fault of its own.
@@ -104,7 +104,7 @@ def _hint(facts: SpecFacts, made: bool, cut: Any) -> str:
 
 def _cutting_op(facts: SpecFacts) -> Optional[Any]:
     """The op without gradient nearest to the loss, when each way to a variable crosses one."""
-    handles = {handle for info in training.trainable(facts) for handle in info.handles}
+    handles = {handle for info in facts.trainable for handle in info.handles}
     start = graphs.as_op(facts.loss)
     seen, queue, cuts = {start}, collections.deque([start]), []
     while queue:

@@ -205,7 +205,7 @@ class PredictionNotBatchMajor(Rule):
             if rehearsed.crash or rehearsed.bad_size or rehearsed.build.told('P2', 'P3', 'X8'):
                 continue
             found = sorted(_shapes(rehearsed.answers).items())
-            usual = min((_rows(shapes) for _, shapes in found), default=1)
+            usual = min((_rows_of_each(shapes) for _, shapes in found), default=1)
             for key, shapes in found:
                 # One number of rows for all: predict() takes the n-th of each.
                 if all(shape and shape[0] == size * usual for size, shape in shapes):
@@ -239,7 +239,7 @@ def _shapes(answers: Any) -> dict[str, list[tuple[int, tuple[int, ...]]]]:
     return {key: shapes for key, shapes in found.items() if len(shapes) > 1}
 
 
-def _rows(shapes: Any) -> int:
+def _rows_of_each(shapes: Any) -> int:
     """Rows of the prediction for one row of the batch."""
     size, shape = max(shapes)
     return shape[0] // size if shape and shape[0] >= size else 1
@@ -266,6 +266,42 @@ def good_endless() -> Any:
     return _evaluating(jobs.endless_input_fn)
 
 
+def bad_last_of_training() -> Any:
+    """TRAIN, whose data end with two rows, again and again."""
+    return _training(lambda: _rows(14).batch(4).repeat())
+
+
+def bad_end_of_file() -> Any:
+    """TRAIN, whose data may end with any number of rows."""
+    return _training(lambda: _rows(16).filter(lambda features, labels: features['x'][0] < 9.)
+                     .batch(4))
+
+
+def good_repeated_first() -> Any:
+    """TRAIN on rows that are repeated before they are batched."""
+    return _training(lambda: _rows(14).repeat().batch(4))
+
+
+def good_stops_before() -> Any:
+    """TRAIN that ends before its data do."""
+    return _training(lambda: _rows(14).batch(4), max_steps=3)
+
+
+def _rows(count: int) -> Any:
+    return tf.data.Dataset.from_tensor_slices(
+        ({'x': tf.ones([count, jobs.FEATURES])}, tf.ones([count, 1])))
+
+
+def _training(input_fn: Any, max_steps: int = 100) -> Any:
+    def model_fn(features: Any, labels: Any, mode: str) -> Any:
+        prediction = jobs.linear(features)
+        if mode == 'train':
+            prediction = _baked(prediction)['p']
+        return jobs.spec(mode, prediction, labels)
+
+    return run_job(model_fn, train=input_fn, evaluate=None, max_steps=max_steps)
+
+
 def _evaluating(input_fn: Any, steps: int = 2) -> Any:
     def model_fn(features: Any, labels: Any, mode: str) -> Any:
         prediction = jobs.linear(features)
@@ -279,8 +315,10 @@ def _evaluating(input_fn: Any, steps: int = 2) -> Any:
 class BatchSizeBakedIn(Rule):
     """A mode works for the batch size of the job's input alone.
 
-    What it finds: PREDICT, or EVAL on data that may end with a smaller batch, that fails on a batch
-    of one or of three rows cut from the job's own input, and works on its first batches.
+    What it finds: PREDICT, or TRAIN or EVAL on data that may have a smaller batch, that fails on a
+    batch of one or of three rows cut from the job's own input, and works on its first batches. Of
+    data whose rows can be counted, TRAIN is tried with the rows of the last batch; where only the
+    data know how they end, what is found in TRAIN is a note.
 
     Why it matters: clients send any number of rows, and the last batch of a finite dataset is
     smaller.
@@ -299,19 +337,24 @@ class BatchSizeBakedIn(Rule):
     severity = Severity.WARNING
     stage = 'run'
     mistakes = ('X8',)
-    more_bad = (bad_in_eval,)
-    more_good = (good_endless, good_even)
+    more_bad = (bad_in_eval, bad_last_of_training, bad_end_of_file)
+    more_good = (good_endless, good_even, good_repeated_first, good_stops_before)
 
     def check(self, facts: Any) -> Iterator[Finding]:
-        for rehearsed in facts.get('eval', 'infer'):
-            if rehearsed.bad_size and not rehearsed.crash and not rehearsed.build.told('X8', 'P2'):
-                rows = 'row' if rehearsed.bad_size == 1 else 'rows'
-                yield self.finding(
-                    rehearsed, f'{MODE_NAMES[rehearsed.mode]} fails on a batch of '
-                               f'{rehearsed.bad_size} {rows}, and works on those of the input '
-                               'function',
-                    hint='take the batch size from the input: tf.shape(x)[0]',
-                    expected='any number of rows', actual=f'fails for {rehearsed.bad_size}')
+        for rehearsed in facts.get('fewer', 'eval', 'infer'):
+            size, build = rehearsed.bad_size, rehearsed.build
+            if not size or rehearsed.crash or build.told('X8', 'P2'):
+                continue
+            last = rehearsed.name == 'fewer' and build.smaller_batch.rows is not None
+            works = 'as many as its data end with' if last else (
+                'and works on those of the input function')
+            yield self.finding(
+                rehearsed, f'{MODE_NAMES[rehearsed.mode]} fails on a batch of {size} '
+                           f'{"row" if size == 1 else "rows"}, {works}',
+                op=rehearsed.bad_place,
+                hint='take the batch size from the input: tf.shape(x)[0]',
+                expected='any number of rows', actual=f'fails for {size}',
+                severity=Severity.INFO if rehearsed.name == 'fewer' and not last else None)
 
     @staticmethod
     def bad() -> Any:

@@ -53,7 +53,7 @@ class RegularizerUnused(Rule):
     mistakes = ('L7',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        if not training.can_judge(facts):
+        if not facts.shows_training:
             return
         for find, hint in (
                 (_in_collection, 'loss += tf.compat.v1.losses.get_regularization_loss()'),

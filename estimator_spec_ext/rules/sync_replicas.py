@@ -47,7 +47,7 @@ class SyncReplicasHookMissing(Rule):
     mistakes = ('T10',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        if not training.can_judge(facts):
+        if not facts.shows_training:
             return
         for op in facts.index.of_types(_DEQUEUE):
             if op in facts.step_ops:

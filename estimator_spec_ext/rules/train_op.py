@@ -101,11 +101,11 @@ class TrainOpUpdatesNothing(Rule):
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         # Without a global step the graph is not one that an Estimator made.
-        if facts.global_step is None or not training.can_judge(facts):
+        if facts.global_step is None or not facts.shows_training:
             return
         if any(training.is_state(info) for info in facts.updated):
             return
-        to_train = training.trainable(facts)
+        to_train = facts.trainable
         if facts.opaque_hooks and not to_train:
             return
         what = _description(facts)

@@ -14,40 +14,15 @@ MOVING_NAME = re.compile(r'(moving|running|pop|population)_?(mean|var|std|avg|av
 _LOCAL = frozenset({v1.GraphKeys.LOCAL_VARIABLES, v1.GraphKeys.METRIC_VARIABLES})
 
 
-def can_judge(facts: SpecFacts) -> bool:
-    """Whether the graph shows all that a training step of this spec runs.
-
-    Inside a function, under a TPU rewrite or with a value that differs by replica it does not.
-    """
-    op = graphs.as_op(facts.train_op)
-    return (op is not None and op.graph is facts.graph
-            and not graphs.is_function_graph(facts.graph)
-            and not graphs.in_xla_rewrite(facts.graph))
-
-
 def is_state(info: VariableInfo) -> bool:
     """Whether the variable outlives a step of one mode: not a metric's, not a local one."""
     return info.is_global or not info.collections & _LOCAL
 
 
-def trainable(facts: SpecFacts) -> tuple[VariableInfo, ...]:
-    """The trainable variables of the graph that can have a gradient."""
-    return tuple(info for info in facts.index.variables if _is_trainable(info))
-
-
-def trained(facts: SpecFacts) -> tuple[VariableInfo, ...]:
-    """The trainable variables that a step updates, hooks included."""
-    return tuple(info for info in facts.updated if _is_trainable(info))
-
-
 def step_trains(facts: SpecFacts) -> bool:
     """Whether train_op and loss alone, without hooks, update a trainable variable."""
     step_ops = facts.step_ops
-    return any(op in step_ops for info in trained(facts) for op in facts.updated[info])
-
-
-def _is_trainable(info: VariableInfo) -> bool:
-    return info.trainable and (info.dtype.is_floating or info.dtype.is_complex)
+    return any(op in step_ops for info in facts.trained for op in facts.updated[info])
 
 
 def is_counter(info: VariableInfo) -> bool:
