@@ -54,7 +54,7 @@ test-thirdparty:  ## Run the estimators of other packages through strict_model_f
 test-mistakes: venv  ## Run programs with every class of mistake, and their correct twins
 	@ESE_MISTAKES=1 sh tools/test_both.sh "$(RUN)" tests/mistakes tests/jobs $(ARGS)
 
-test-matrix: venv  ## Run the suite on each pair of Python and TensorFlow: an hour or more
+test-matrix: venv  ## Run the suite on each pair of Python and TensorFlow: two hours
 	@"$(RUN)" tools/matrix.py --venv "$(VENV)" $(ARGS)
 
 test-dist: venv  ## Install the wheel into fresh environments and test the installed package

@@ -1,8 +1,8 @@
 """Runs the suite on every pair of Python and TensorFlow that README.md claims: make test-matrix.
 
-    tools/matrix.py                        all pairs, an environment for each: an hour or more
+    tools/matrix.py                        all pairs, an environment for each: two hours
     tools/matrix.py --only 2.18.1          some; what is known of the others stays
-    tools/matrix.py --clusters             the clusters of tests/cluster too, 20 minutes a pair more
+    tools/matrix.py --run clusters         a part alone; what is known of the other parts stays
 
 What was seen is kept in tests/matrix/results.json, from which `tools/readme.py` makes the table.
 """
@@ -25,6 +25,7 @@ PAIRS = {'2.12.1': '3.9', '2.15.1': '3.11', '2.16.2': '3.11', '2.18.1': '3.12', 
 # What tf.estimator's own last release runs on; the jobs of the others are compared with its jobs.
 _OLD = '2.15.1'
 _BEHAVIORS = {'TF2': '0', 'TF1': '1'}
+_RUNS = (*_BEHAVIORS, 'jobs', 'clusters')
 
 
 def main() -> int:
@@ -33,32 +34,30 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', action='append', choices=PAIRS, help='this TensorFlow alone; '
                         'may be given several times')
-    parser.add_argument('--clusters', action='store_true', help='run tests/cluster as well')
-    parser.add_argument('--behavior', action='append', choices=_BEHAVIORS,
-                        help='this behaviour alone; what is known of the other stays')
+    parser.add_argument('--run', action='append', choices=_RUNS, dest='runs',
+                        help='the suite in a behaviour, the same jobs as on 2.15, or tests/cluster;'
+                             ' may be given several times (default: all)')
     parser.add_argument('--venv', default='.venv', help='how the names of the environments begin')
     arguments, pytest_arguments = parser.parse_known_args()
     status = 0
     for tensorflow in arguments.only or PAIRS:
-        row = _run(tensorflow, arguments.venv, arguments.behavior or list(_BEHAVIORS),
-                   arguments.clusters, pytest_arguments)
+        row = _run(tensorflow, arguments.venv, arguments.runs or list(_RUNS), pytest_arguments)
         status |= any(counts['failed'] for counts in row['runs'].values())
         if not pytest_arguments:  # a part of the suite says nothing of the pair
             _keep(row)
     return status
 
 
-def _run(tensorflow: str, venv: str, behaviors: list[str], clusters: bool,
-         arguments: list[str]) -> dict[str, Any]:
+def _run(tensorflow: str, venv: str, wanted: list[str], arguments: list[str]) -> dict[str, Any]:
     python = _environment(tensorflow, venv)
     old = _environment(_OLD, venv) if tensorflow != _OLD else python
     # A core for each behaviour; the clusters and the jobs need all of them.
     started = {name: _pytest(python, arguments, ESE_TF1_BEHAVIOR=_BEHAVIORS[name])
-               for name in behaviors}
+               for name in wanted if name in _BEHAVIORS}
     runs = {name: _counts(*run) for name, run in started.items()}
-    if not arguments and tensorflow != _OLD:
+    if 'jobs' in wanted and not arguments and tensorflow != _OLD:
         runs['jobs'] = _counts(*_pytest(python, ['tests/matrix'], ESE_MATRIX_PYTHON=str(old)))
-    if clusters:
+    if 'clusters' in wanted and not arguments:
         runs['clusters'] = _counts(*_pytest(python, ['tests/cluster'], ESE_CLUSTER='1'))
     row = {'tensorflow': tensorflow, 'python': PAIRS[tensorflow], 'runs': runs}
     print(json.dumps(row), flush=True)
