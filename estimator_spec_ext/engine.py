@@ -215,7 +215,7 @@ def remember(graph: tf.Graph, replica_id: int, found: tuple[Finding, ...]) -> No
 
 
 @do_not_convert
-def findings(graph: Optional[tf.Graph] = None) -> tuple[Finding, ...]:
+def findings(graph: Any = None) -> tuple[Finding, ...]:
     """The findings of the last specs that were built in a graph.
 
     Args:

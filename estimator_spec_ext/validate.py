@@ -13,7 +13,7 @@ _HOOK_RULES = 'ESX6'
 
 
 @do_not_convert
-def validate_estimator_spec(spec: Any, *, graph: Optional[tf.Graph] = None,
+def validate_estimator_spec(spec: Any, *, graph: Any = None,
                             suppress: Optional[Mapping[str, str]] = None) -> Report:
     """Checks any spec, stock or strict, and says what it found without raising.
 
@@ -49,7 +49,7 @@ def validate_estimator_spec(spec: Any, *, graph: Optional[tf.Graph] = None,
 
 @do_not_convert
 def validate_hooks(hooks: Iterable[Any], *, mode: str,
-                   graph: Optional[tf.Graph] = None) -> Report:
+                   graph: Any = None) -> Report:
     """Checks hooks alone, as if they were those of a spec.
 
     Args:

@@ -27,7 +27,7 @@ _SUITE = ('assert_strict_test.py', 'engine_test.py', 'plugins_test.py', 'reports
           'rules_test.py', 'specs_test.py', 'strict_fn_test.py', 'tpu_test.py')
 
 
-def _run(*command, cwd, timeout=600):
+def _run(*command, cwd, timeout=1200):
     """Runs a command that sees neither the checkout nor the caller's environment of Python."""
     env = {name: value for name, value in os.environ.items()
            if name not in ('PYTHONPATH', 'PYTHONHOME', 'VIRTUAL_ENV')}
@@ -153,7 +153,7 @@ def test_the_suite_passes_on_the_installed_package(image):
     shutil.copy(ROOT / 'pyproject.toml', copied)
     # The recorded texts name files by their place in the checkout.
     printed = _run(python, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-k', 'not whole_text',
-                   *[f'tests/{part}' for part in _SUITE], cwd=copied, timeout=900)
+                   *[f'tests/{part}' for part in _SUITE], cwd=copied, timeout=2400)
     assert ' passed' in printed and ' failed' not in printed
 
 

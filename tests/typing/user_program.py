@@ -47,6 +47,11 @@ def look(spec: Any) -> tuple[bool, list[str]]:
     return report.ok, codes + reasons
 
 
+def earlier(graph: Any) -> list[str]:
+    """Reads back what was found when the specs of a graph were built."""
+    return [finding.slug for finding in ese.findings(graph)]
+
+
 def job(estimator: Any, train_spec: Any, eval_spec: Any) -> ese.Report:
     """Checks a whole job."""
     return ese.preflight(estimator, train_spec, eval_spec, depth='graph', progress=print)
