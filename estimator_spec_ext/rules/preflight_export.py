@@ -15,6 +15,12 @@ from estimator_spec_ext.rules.preflight_crash import CrashRule
 
 DEFAULT = 'serving_default'
 _outputs = tf_estimator.export
+_DEPEND = ('make serving_default a tf.estimator.export.PredictOutput of tensors that depend on the '
+           'receiver alone')
+_PARSE = ('make it a tf.estimator.export.PredictOutput, or receive serialized tf.Examples: '
+          'tf.estimator.export.build_parsing_serving_input_receiver_fn(feature_spec)')
+# TensorFlow's words about a classification or a regression.
+_OF_STRINGS = 'single tensor input'
 
 
 def reason_text(reason: str) -> str:
@@ -101,10 +107,11 @@ class ServingDefaultDropped(Rule):
             else:
                 message = f'TensorFlow drops serving_default from the export: {reason_text(reason)}'
             left = describe.names(build.signatures) if build.signatures else 'none'
+            # Of a canned estimator the outputs are given; the receiver is the user's own.
+            hint = _PARSE if reason and _OF_STRINGS in reason else _DEPEND
             yield self.finding(
-                build, message, field=describe.entry('export_outputs', DEFAULT),
-                hint='make serving_default a tf.estimator.export.PredictOutput of tensors that '
-                     'depend on the receiver alone', expected=DEFAULT, actual=left)
+                build, message, field=describe.entry('export_outputs', DEFAULT), hint=hint,
+                expected=DEFAULT, actual=left)
 
     @staticmethod
     def bad() -> Any:
