@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
@@ -85,6 +85,23 @@ def outputs_of_attribute(op: tf.Operation, name: str) -> tuple[tf.Tensor, ...]:
     except (ValueError, KeyError, tf.errors.OpError):
         return ()
     return tuple(made.outputs)
+
+
+def body_of_call(op: tf.Operation) -> Optional[tf.Graph]:
+    """The graph of the tf.function that an op calls, as it was traced.
+
+    Args:
+      op: the op that calls one function.
+
+    Returns:
+      A graph with `inputs` and `outputs` that belong to those of the op in turn; None when the
+      function was not traced in this process.
+    """
+    names = list(_called_names(op.node_def.attr))
+    body = graphs.function_graph(op.graph, names[0]) if len(names) == 1 else None
+    if body is None or (len(body.inputs), len(body.outputs)) != (len(op.inputs), len(op.outputs)):
+        return None
+    return body
 
 
 def _called_names(attributes: Any) -> Iterator[str]:

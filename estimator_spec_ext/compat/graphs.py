@@ -154,6 +154,15 @@ def function_definition(graph: tf.Graph, name: str) -> Any:
     return None
 
 
+def function_graph(graph: tf.Graph, name: str) -> Any:
+    """The FuncGraph from which the function `name` was made; None where that is gone."""
+    for candidate in graph_chain(graph):
+        body = getattr(candidate._get_function(name), 'graph', None)
+        if isinstance(body, tf.__internal__.FuncGraph):
+            return body
+    return None
+
+
 def large_function_constants(graph: tf.Graph, least: int) -> list[int]:
     """The bytes of the constants in the body of each function in which they are `least` or more.
 

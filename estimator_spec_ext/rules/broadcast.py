@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Iterator, Optional
 
 from estimator_spec_ext import describe
-from estimator_spec_ext.compat import graphs, tf, v1
+from estimator_spec_ext.compat import functions, graphs, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.graph import INPUT_TYPES
@@ -24,6 +24,7 @@ _PASSING = _MEETING | frozenset({
     'L2Loss', 'Cosh', 'Expm1', 'Lgamma', 'Relu6', 'Elu', 'LeakyRelu'})
 _EXPANDING = ('ExpandDims', 'Reshape', 'StridedSlice')
 _ROW_WISE = ('Identity', 'Cast', 'Sigmoid', 'Tanh', 'Relu', 'Exp')
+_CALLING = ('PartitionedCall', 'StatefulPartitionedCall')  # of a tf.function
 _MAX_WALK = 2000
 _MAX_FINDINGS = 3
 
@@ -31,11 +32,11 @@ _MAX_FINDINGS = 3
 class LossBroadcasts(Rule):
     """Predictions and labels broadcast to a square.
 
-    What it finds: on the way to the loss, through nothing but row-wise ops, means and sums, a
-    difference, product, quotient or tf.where of shapes (?,) and (?, 1), or (n,) and (n, 1), where
-    one side is computed from trainable variables and the other from the input alone. In EVAL also
-    an equality of such shapes. A warning where one side was given its last dimension just there, as
-    for a comparison of all pairs.
+    What it finds: on the way to the loss, in a tf.function too, through nothing but row-wise ops,
+    means and sums, a difference, product, quotient or tf.where of shapes (?,) and (?, 1), or (n,)
+    and (n, 1), where one side is computed from trainable variables and the other from the input
+    alone. In EVAL also an equality of such shapes. A warning where one side was given its last
+    dimension just there, as for a comparison of all pairs.
 
     Why it matters: the result has shape (?, ?) and compares each prediction with the labels of all
     rows. The loss goes down, towards a model that predicts the mean. Nothing says so.
@@ -58,14 +59,15 @@ class LossBroadcasts(Rule):
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         loss = graphs.as_op(facts.loss)
-        if loss is None or loss.graph is not facts.graph:
+        if loss is None or loss.graph is not facts.graph or not loss.outputs:
             return
         lines = set()
-        for op in _on_the_way(loss):
-            sides = _sides(facts, op)
-            if sides is not None and facts.place(op)[1:] not in lines:
-                lines.add(facts.place(op)[1:])
-                yield self._square(facts, op, sides, 'loss')
+        for op, body in _on_the_way(facts.loss if graphs.is_tensor(facts.loss) else loss.outputs[0]):
+            sides = _sides(facts, op, body)
+            place = op if body is None else body.outermost
+            if sides is not None and facts.place(place)[1:] not in lines:
+                lines.add(facts.place(place)[1:])
+                yield self._square(facts, op, sides, 'loss', place)
                 if len(lines) == _MAX_FINDINGS:
                     return
         if not facts.is_eval:
@@ -76,12 +78,13 @@ class LossBroadcasts(Rule):
                 yield self._square(facts, op, sides, 'eval_metric_ops')
                 return
 
-    def _square(self, facts: SpecFacts, op: Any, sides: tuple[Any, Any], field: str) -> Finding:
+    def _square(self, facts: SpecFacts, op: Any, sides: tuple[Any, Any], field: str,
+                place: Any = None) -> Finding:
         made, given = (describe.shape_text(_shape(side)) for side in sides)
         pairs = any(side.shape.rank == 2 and side.op.type in _EXPANDING for side in sides)
         return self.finding(
             facts, f'{op.type} of {made} from the model and {given} from the input compares all '
-            'pairs of rows', field=field, op=op,
+            'pairs of rows', field=field, op=op if place is None else place,
             hint='give both sides one shape first, e.g. tf.reshape(labels, tf.shape(predictions))',
             expected='one shape on both sides', actual=f'{made} and {given}',
             severity=Severity.WARNING if pairs or field != 'loss' else None)
@@ -97,23 +100,61 @@ class LossBroadcasts(Rule):
         return _squared(squeeze=False)
 
 
-def _on_the_way(loss: Any) -> Iterator[Any]:
-    """The ops near the loss whose rows reach it one by one."""
-    seen = {loss}
-    stack = [loss]
+class _Body:
+    """The inside of a function where it is called; a call within it has the outer one for `around`.
+    """
+
+    def __init__(self, graph: Any, call: Any, around: Optional['_Body']) -> None:
+        self.outputs = graph.outputs
+        self._outer = dict(zip((tensor.op for tensor in graph.inputs), call.inputs))
+        self.around = around
+        self.outermost: Any = call if around is None else around.outermost
+
+    def outer(self, op: Any) -> Any:
+        """The tensor outside that an op of the function hands in; None for any other op."""
+        return self._outer.get(op)
+
+    def behind(self, tensor: Any) -> set[Any]:
+        """The ops outside of all functions from which a tensor of this one is computed."""
+        found: set[Any] = set()
+        stack, seen = [tensor.op], {tensor.op}
+        while stack:
+            op = stack.pop()
+            outer = self.outer(op)
+            if outer is not None:
+                found |= {outer.op} if self.around is None else self.around.behind(outer)
+            for before in op.inputs:
+                if before.op not in seen:
+                    seen.add(before.op)
+                    stack.append(before.op)
+        return found
+
+
+def _on_the_way(loss: Any) -> Iterator[tuple[Any, Optional[_Body]]]:
+    """The ops near the loss whose rows reach it one by one, each with the function it is in."""
+    seen = {loss.op}
+    stack: list[tuple[Any, Optional[_Body]]] = [(loss, None)]
     while stack and len(seen) < _MAX_WALK:
-        op = stack.pop()
-        if op.type not in _PASSING:
-            continue
-        if op.type in _MEETING or op.type == _CHOOSING:
-            yield op
-        for tensor in op.inputs:
-            if tensor.op not in seen:
-                seen.add(tensor.op)
-                stack.append(tensor.op)
+        tensor, body = stack.pop()
+        op, inputs = tensor.op, []
+        if body is not None and body.outer(op) is not None:
+            inputs, body = [body.outer(op)], body.around
+        elif op.type in _CALLING:
+            graph = functions.body_of_call(op)
+            if graph is not None:
+                body = _Body(graph, op, body)
+                inputs = [body.outputs[tensor.value_index]]
+        elif op.type in _PASSING:
+            if op.type in _MEETING or op.type == _CHOOSING:
+                yield op, body
+            inputs = op.inputs
+        for before in inputs:
+            if before.op not in seen:
+                seen.add(before.op)
+                stack.append((before, body))
 
 
-def _sides(facts: SpecFacts, op: Any) -> Optional[tuple[Any, Any]]:
+def _sides(facts: SpecFacts, op: Any, body: Optional[_Body] = None) -> Optional[tuple[Any, Any]]:
     """The computed and the given side when they broadcast to a square; None otherwise."""
     left, right = op.inputs[0], op.inputs[1]
     if op.type == _CHOOSING and left.shape.rank == right.shape.rank:
@@ -122,8 +163,8 @@ def _sides(facts: SpecFacts, op: Any) -> Optional[tuple[Any, Any]]:
         return None
     if left.dtype.is_integer and op.type not in _COMPARING:
         return None
-    left_made, left_given = _origin(facts, left)
-    right_made, right_given = _origin(facts, right)
+    left_made, left_given = _origin(facts, left, body)
+    right_made, right_given = _origin(facts, right, body)
     if left_given != right_given:
         return None  # A constant, e.g. thresholds; where both are constants, all the data are.
     if left_made == right_made:
@@ -153,9 +194,9 @@ def _is_row_and_column(left: tf.TensorShape, right: tf.TensorShape) -> bool:
     return last == 1 and size == rows and size != 1
 
 
-def _origin(facts: SpecFacts, tensor: Any) -> tuple[bool, bool]:
+def _origin(facts: SpecFacts, tensor: Any, body: Optional[_Body]) -> tuple[bool, bool]:
     """Whether a tensor is computed from trainable variables, and whether from the input."""
-    before = facts.index.data_ancestors([tensor])
+    before = facts.index.data_ancestors([tensor] if body is None else body.behind(tensor))
     made = any(handle in before for info in facts.index.variables if info.trainable
                for handle in info.handles)
     return made, any(op.type in INPUT_TYPES for op in before)
@@ -225,6 +266,46 @@ def _bad_squeezed_without_axis() -> Any:
     return _fields(tf.reduce_mean(tf.abs(tf.subtract(labels, scores, name='error'))))
 
 
+def _bad_in_function() -> Any:
+    """The loss is a tf.function, which TensorFlow keeps as a graph of its own."""
+    @tf.function
+    def squares(predictions: Any, labels: Any) -> Any:
+        return tf.square(predictions - labels)
+
+    scores, labels = _scores()
+    return _fields(tf.reduce_mean(squares(tf.squeeze(scores, 1), labels)))
+
+
+def _bad_all_in_function() -> Any:
+    """Model and loss are one tf.function, within another."""
+    features, labels = training.rows()
+    kernel = v1.get_variable('kernel', [features.shape[-1], 1], use_resource=True)
+
+    @tf.function
+    def squares(x: Any, y: Any) -> Any:
+        return tf.square(tf.squeeze(tf.matmul(x, kernel), 1) - y)
+
+    @tf.function
+    def loss(x: Any, y: Any) -> Any:
+        return tf.reduce_mean(squares(x, y))
+
+    return _fields(loss(features, labels))
+
+
+def _good_in_function() -> Any:
+    """Columns meet in a tf.function, and all pairs of predictions in another."""
+    @tf.function
+    def squares(predictions: Any, labels: Any) -> Any:
+        return tf.reduce_mean(tf.square(predictions - labels))
+
+    @tf.function
+    def spread(predictions: Any) -> Any:
+        return tf.reduce_mean(tf.abs(predictions - tf.squeeze(predictions, 1)))
+
+    scores, labels = _scores()
+    return _fields(squares(scores, labels) + .01 * spread(scores))
+
+
 def _bad_expanded() -> Any:
     """Labels that were given a second dimension: a warning."""
     scores, labels = _scores()
@@ -277,6 +358,7 @@ def _good_thresholds() -> Any:
 
 
 LossBroadcasts.more_bad = (_bad_keras_function, _bad_weights, _bad_log_cosh, _bad_chosen,
-                           _bad_squeezed_without_axis, _bad_expanded, _bad_accuracy)
+                           _bad_squeezed_without_axis, _bad_expanded, _bad_accuracy,
+                           _bad_in_function, _bad_all_in_function)
 LossBroadcasts.more_good = (_good_keras_class, _good_pairs_of_predictions, _good_pairs_of_labels,
-                            _good_levels, _good_thresholds, _good_chosen)
+                            _good_levels, _good_thresholds, _good_chosen, _good_in_function)
