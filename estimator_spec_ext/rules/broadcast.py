@@ -62,7 +62,8 @@ class LossBroadcasts(Rule):
         if loss is None or loss.graph is not facts.graph or not loss.outputs:
             return
         lines = set()
-        for op, body in _on_the_way(facts.loss if graphs.is_tensor(facts.loss) else loss.outputs[0]):
+        start = facts.loss if graphs.is_tensor(facts.loss) else loss.outputs[0]
+        for op, body in _on_the_way(start):
             sides = _sides(facts, op, body)
             place = op if body is None else body.outermost
             if sides is not None and facts.place(place)[1:] not in lines:
@@ -268,10 +269,7 @@ def _bad_squeezed_without_axis() -> Any:
 
 def _bad_in_function() -> Any:
     """The loss is a tf.function, which TensorFlow keeps as a graph of its own."""
-    @tf.function
-    def squares(predictions: Any, labels: Any) -> Any:
-        return tf.square(predictions - labels)
-
+    squares = tf.function(lambda predictions, labels: tf.square(predictions - labels))
     scores, labels = _scores()
     return _fields(tf.reduce_mean(squares(tf.squeeze(scores, 1), labels)))
 
@@ -281,27 +279,17 @@ def _bad_all_in_function() -> Any:
     features, labels = training.rows()
     kernel = v1.get_variable('kernel', [features.shape[-1], 1], use_resource=True)
 
-    @tf.function
-    def squares(x: Any, y: Any) -> Any:
-        return tf.square(tf.squeeze(tf.matmul(x, kernel), 1) - y)
-
-    @tf.function
-    def loss(x: Any, y: Any) -> Any:
-        return tf.reduce_mean(squares(x, y))
-
+    squares = tf.function(lambda x, y: tf.square(tf.squeeze(tf.matmul(x, kernel), 1) - y))
+    loss = tf.function(lambda x, y: tf.reduce_mean(squares(x, y)))
     return _fields(loss(features, labels))
 
 
 def _good_in_function() -> Any:
     """Columns meet in a tf.function, and all pairs of predictions in another."""
-    @tf.function
-    def squares(predictions: Any, labels: Any) -> Any:
-        return tf.reduce_mean(tf.square(predictions - labels))
-
-    @tf.function
-    def spread(predictions: Any) -> Any:
-        return tf.reduce_mean(tf.abs(predictions - tf.squeeze(predictions, 1)))
-
+    squares = tf.function(lambda predictions, labels: tf.reduce_mean(
+        tf.square(predictions - labels)))
+    spread = tf.function(lambda predictions: tf.reduce_mean(
+        tf.abs(predictions - tf.squeeze(predictions, 1))))
     scores, labels = _scores()
     return _fields(squares(scores, labels) + .01 * spread(scores))
 
