@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import sys
 import tempfile
 import warnings
@@ -142,7 +143,7 @@ class _EvaluationPrinter(tf.estimator.FinalExporter):
 def train(model_dir):
     """Trains and evaluates by turns, exports at the end, and returns the SavedModel's folder."""
     # Keras's initialisers, which tf.compat.v1.layers uses, do not heed tf_random_seed below.
-    tf.keras.utils.set_random_seed(_SEED)
+    random.seed(_SEED)
     training, validation, _ = load_digits()
     estimator = tf.estimator.Estimator(
         model_fn,

@@ -3,6 +3,7 @@
     tools/matrix.py                        all pairs, an environment for each: two hours
     tools/matrix.py --only 2.18.1          some; what is known of the others stays
     tools/matrix.py --run clusters         a part alone; what is known of the other parts stays
+    tools/matrix.py --again                what failed the last time, and nothing else
 
 What was seen is kept in tests/matrix/results.json, from which `tools/readme.py` makes the table.
 """
@@ -37,11 +38,18 @@ def main() -> int:
     parser.add_argument('--run', action='append', choices=_RUNS, dest='runs',
                         help='the suite in a behaviour, the same jobs as on 2.15, or tests/cluster;'
                              ' may be given several times (default: all)')
+    parser.add_argument('--again', action='store_true',
+                        help='run the tests that failed the last time, and count them anew')
     parser.add_argument('--venv', default='.venv', help='how the names of the environments begin')
     arguments, pytest_arguments = parser.parse_known_args()
     status = 0
     for tensorflow in arguments.only or PAIRS:
-        row = _run(tensorflow, arguments.venv, arguments.runs or list(_RUNS), pytest_arguments)
+        wanted = arguments.runs or list(_RUNS)
+        if arguments.again:
+            row = _run_again(tensorflow, arguments.venv, wanted)
+        else:
+            row = _run(tensorflow, arguments.venv, wanted, pytest_arguments)
+        print(json.dumps(row), flush=True)
         status |= any(counts['failed'] for counts in row['runs'].values())
         if not pytest_arguments:  # a part of the suite says nothing of the pair
             _keep(row)
@@ -59,9 +67,23 @@ def _run(tensorflow: str, venv: str, wanted: list[str], arguments: list[str]) ->
         runs['jobs'] = _counts(*_pytest(python, ['tests/matrix'], ESE_MATRIX_PYTHON=str(old)))
     if 'clusters' in wanted and not arguments:
         runs['clusters'] = _counts(*_pytest(python, ['tests/cluster'], ESE_CLUSTER='1'))
-    row = {'tensorflow': tensorflow, 'python': PAIRS[tensorflow], 'runs': runs}
-    print(json.dumps(row), flush=True)
-    return row
+    return {'tensorflow': tensorflow, 'python': PAIRS[tensorflow], 'runs': runs}
+
+
+def _run_again(tensorflow: str, venv: str, wanted: list[str]) -> dict[str, Any]:
+    """The row with what failed counted anew."""
+    python, old = _environment(tensorflow, venv), _environment(_OLD, venv)
+    environments = {**{name: {'ESE_TF1_BEHAVIOR': value} for name, value in _BEHAVIORS.items()},
+                    'jobs': {'ESE_MATRIX_PYTHON': str(old)}, 'clusters': {'ESE_CLUSTER': '1'}}
+    known = next((row for row in _known() if row['tensorflow'] == tensorflow), {'runs': {}})
+    runs = {}
+    for name, counts in known['runs'].items():
+        if name in wanted and counts.get('failures'):
+            found = _counts(*_pytest(python, counts['failures'], **environments[name]))
+            found['passed'] += counts['passed']
+            found['skipped'] += counts['skipped']
+            runs[name] = found
+    return {'tensorflow': tensorflow, 'python': PAIRS[tensorflow], 'runs': runs}
 
 
 def _environment(tensorflow: str, venv: str) -> pathlib.Path:
@@ -83,23 +105,35 @@ def _pytest(python: pathlib.Path, arguments: list[str],
     return process, report
 
 
-def _counts(process: subprocess.Popen[bytes], report: pathlib.Path) -> dict[str, int]:
+def _counts(process: subprocess.Popen[bytes], report: pathlib.Path) -> dict[str, Any]:
     process.wait()
     log = report.with_name('log.txt').read_text(encoding='utf-8', errors='replace')
     if process.returncode not in (0, 5):
         print(log[-20_000:], flush=True)
     if not report.exists():
         return {'passed': 0, 'failed': 1, 'skipped': 0}
+    return _read(report)
+
+
+def _read(report: pathlib.Path) -> dict[str, Any]:
+    """How many tests passed, failed and were skipped, and which failed."""
     suite = ElementTree.parse(report).getroot()[0]
     total, skipped, failed, errors = (
         int(suite.get(name, '0')) for name in ('tests', 'skipped', 'failures', 'errors'))
-    return {'passed': total - skipped - failed - errors, 'failed': failed + errors,
-            'skipped': skipped}
+    counts = {'passed': total - skipped - failed - errors, 'failed': failed + errors,
+              'skipped': skipped}
+    failures = [f'{case.get("classname", "").replace(".", "/")}.py::{case.get("name")}'
+                for case in suite.iter('testcase')
+                if case.find('failure') is not None or case.find('error') is not None]
+    return {**counts, 'failures': failures} if failures else counts
+
+
+def _known() -> list[dict[str, Any]]:
+    return json.loads(_RESULTS.read_text(encoding='utf-8')) if _RESULTS.exists() else []
 
 
 def _keep(row: dict[str, Any]) -> None:
-    rows = json.loads(_RESULTS.read_text(encoding='utf-8')) if _RESULTS.exists() else []
-    rows = {known['tensorflow']: known for known in rows}
+    rows = {known['tensorflow']: known for known in _known()}
     row['runs'] = {**rows.get(row['tensorflow'], row)['runs'], **row['runs']}
     rows[row['tensorflow']] = row
     kept = [rows[tensorflow] for tensorflow in PAIRS if tensorflow in rows]
