@@ -17,7 +17,7 @@ import tensorflow as tf
 
 import estimator_spec_ext as ese
 from estimator_spec_ext.diagnostics import Severity
-from estimator_spec_ext.preflight import cardinality
+from estimator_spec_ext.preflight import cardinality, sessions
 from estimator_spec_ext.rules import jobs
 
 v1 = tf.compat.v1
@@ -572,3 +572,15 @@ def test_what_is_learned_of_smaller_batches_is_forgotten():
     assert not report.findings, report.to_text()
     assert 'rehearsing TRAIN on smaller batches' in said
     assert set(seen) == {3}
+
+
+def test_the_line_that_tells_what_went_wrong():
+    """TensorFlow 2.12 begins with the frames of a stack."""
+    message = ('Graph execution error:\n\n'
+               "Detected at node 'a/Assert' defined at (most recent call last):\n"
+               '    File "threading.py", line 937, in _bootstrap\n      self._bootstrap_inner()\n'
+               "Node: 'a/Assert'\n"
+               'assertion failed: [Condition x < y did not hold element-wise:] [x = ] [6]\n'
+               '\t [[{{node a/Assert}}]]\n')
+    assert sessions.session_line('InvalidArgumentError', message) == (
+        'InvalidArgumentError: assertion failed: Condition x < y did not hold element-wise')

@@ -71,7 +71,8 @@ def session_text(error: BaseException) -> str:
 
 def session_line(name: str, message: str) -> str:
     """One line of an exception of this name with this message."""
-    lines = [line.strip() for line in message.splitlines()]
+    # TensorFlow 2.12 puts the frames of a stack first; they are indented further than all else.
+    lines = [line.strip() for line in message.splitlines() if not line.startswith('    ')]
     told = [line for line in lines if line and 'root error' not in line
             and not line.startswith(_NOISE)]
     roots = [line for line in lines if line.startswith('(0)')]
