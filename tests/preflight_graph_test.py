@@ -395,8 +395,10 @@ def test_a_fault_in_a_replica_is_found():
         optimizer = v1.train.GradientDescentOptimizer(.1)
         return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=optimizer.minimize(loss))
 
-    strategy = _two_replicas()
-    report = run(jobs.job(model_fn, config={'train_distribute': strategy}))
+    # Without its own, TensorFlow 2.12 copies the strategy eagerly, where there is one CPU.
+    session = v1.ConfigProto(allow_soft_placement=True, device_count={'CPU': 2})
+    report = run(jobs.job(model_fn, config={'train_distribute': _two_replicas(),
+                                            'session_config': session}))
     assert 'global-step-not-advanced' in slugs(report)
 
 
