@@ -5,7 +5,7 @@
     tools/matrix.py --run clusters         a part alone; what is known of the other parts stays
     tools/matrix.py --again                what failed the last time, and nothing else
 
-What was seen is kept in tests/matrix/results.json, from which `tools/readme.py` makes the table.
+What was seen is kept in tests/matrix/results.json, and README.md's table is made of that.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def main() -> int:
         status |= any(counts['failed'] for counts in row['runs'].values())
         if not pytest_arguments:  # a part of the suite says nothing of the pair
             _keep(row)
+            subprocess.run([sys.executable, 'tools/readme.py'], cwd=_ROOT, check=True)
     return status
 
 
