@@ -36,6 +36,8 @@ from sklearn import datasets
 
 import estimator_spec_ext as ese
 
+ese.install_tf_estimator()  # TensorFlow 2.16 and later have no tf.estimator of their own
+
 tf1 = tf.compat.v1
 
 _STRATEGIES = ('multi_worker_mirrored', 'parameter_server')

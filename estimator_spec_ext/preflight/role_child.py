@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from estimator_spec_ext.compat import role_internals, v1
 from estimator_spec_ext.preflight.role_facts import Failure
 
 _START = 'from estimator_spec_ext.preflight import role_child; role_child.main()'
+# What TensorFlow's native code logs of itself below an error, the newer ones whatever is set.
+_NATIVE_LOG = re.compile(r'WARNING: All log messages before absl|[IW]\d{4} \d\d:|'
+                         r'\d{4}-\d\d-\d\d [\d:.]+: [IW] ')
 _LINES, _WIDTH = 5, 200
 
 
@@ -102,7 +106,8 @@ class Child:
         with open(self._log, 'rb') as log:
             log.seek(max(0, os.path.getsize(self._log) - 10_000))
             text = log.read().decode('utf-8', 'replace')
-        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+        lines = [line.rstrip() for line in text.splitlines()
+                 if line.strip() and not _NATIVE_LOG.match(line)]
         return tuple(line[:_WIDTH] for line in lines[-_LINES:])
 
 
