@@ -53,6 +53,11 @@ def install_tf_estimator(*, untested: bool = False) -> Any:
     return importlib.import_module('estimator_spec_ext.estimator')
 
 
+def is_installed() -> bool:
+    """Whether `tensorflow.estimator` can be imported by that name in this process."""
+    return f'{_V2[0]}.estimator' in sys.modules
+
+
 def install_with_tensorflow() -> None:
     """Like `install_tf_estimator`, as soon as TensorFlow is imported; until then nothing is."""
     sys.meta_path.insert(0, _Finder())

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from typing import Any, Mapping, Optional, Union
 
+from estimator_spec_ext import installing
 from estimator_spec_ext.compat import role_internals, v1
 from estimator_spec_ext.preflight.role_facts import Failure
 
@@ -53,6 +54,7 @@ class Child:
         request = {'builder': builder, 'config': dict(config), 'ahead': ahead, 'path': sys.path,
                    'suppress': dict(suppress) if isinstance(suppress, Mapping) else None,
                    'skip_hooks': list(skip_hooks), 'whole_job': whole_job, 'answer': self._answer,
+                   'tf_estimator': installing.is_installed(),
                    'v2': bool(v1.control_flow_v2_enabled()),
                    'eager': role_internals.eager_by_default()}
         with open(self._log, 'wb') as log:
@@ -119,6 +121,8 @@ def main() -> None:
         v1.disable_v2_behavior()
     elif not request['eager']:
         v1.disable_eager_execution()
+    if request['tf_estimator']:
+        installing.install_tf_estimator()
     from estimator_spec_ext.preflight import role_clock, role_work
     # Before the user's modules are imported, which may take `datetime` by name.
     role_clock.advance(request['ahead'])

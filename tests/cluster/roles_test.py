@@ -22,6 +22,11 @@ def test_a_correct_job_is_silent():
     assert not _loud(report), report.to_text()
 
 
+def test_what_the_parent_has_put_back_is_there_in_the_children():
+    report = ese.preflight_roles(BUILDERS + 'by_the_old_name', ALONE, child_processes=True)
+    assert not _loud(report), report.to_text()
+
+
 def test_a_builder_with_state_gets_processes_by_itself():
     said = []
     report = ese.preflight_roles(BUILDERS + 'counting', ALONE, progress=said.append)
