@@ -62,12 +62,12 @@ def assert_strict(model_fn: Callable[..., Any], features: Any, labels: Any = Non
       True
     """
     __tracebackhide__ = True  # pytest then shows the line that calls this
+    from estimator_spec_ext.preflight import api, script
     failing = _failing(fail_level)
     unknown = [mode for mode in modes if mode not in ALL_MODES]
     if unknown:
         raise ValueError(f"modes must be of 'train', 'eval' and 'infer', got {unknown[0]!r}")
     train_input_fn, eval_input_fn = _input_fns(features, labels)
-    from estimator_spec_ext.preflight import api, script
     with tempfile.TemporaryDirectory(prefix='assert_strict_') as scratch, script.quiet(), (
             warnings.catch_warnings()):
         # That Estimator and tf.layers will be removed is not what the test is about.

@@ -61,30 +61,34 @@ def _run(tensorflow: str, venv: str, wanted: list[str], arguments: list[str]) ->
     python = _environment(tensorflow, venv)
     old = _environment(_OLD, venv) if tensorflow != _OLD else python
     # A core for each behaviour; the clusters and the jobs need all of them.
-    started = {name: _pytest(python, arguments, ESE_TF1_BEHAVIOR=_BEHAVIORS[name])
+    started = {name: _pytest(python, arguments, **_variables(name, old))
                for name in wanted if name in _BEHAVIORS}
     runs = {name: _counts(*run) for name, run in started.items()}
-    if 'jobs' in wanted and not arguments and tensorflow != _OLD:
-        runs['jobs'] = _counts(*_pytest(python, ['tests/matrix'], ESE_MATRIX_PYTHON=str(old)))
-    if 'clusters' in wanted and not arguments:
-        runs['clusters'] = _counts(*_pytest(python, ['tests/cluster'], ESE_CLUSTER='1'))
+    for name, folder in (('jobs', 'tests/matrix'), ('clusters', 'tests/cluster')):
+        if name in wanted and not arguments and (name, tensorflow) != ('jobs', _OLD):
+            runs[name] = _counts(*_pytest(python, [folder], **_variables(name, old)))
     return {'tensorflow': tensorflow, 'python': PAIRS[tensorflow], 'runs': runs}
 
 
 def _run_again(tensorflow: str, venv: str, wanted: list[str]) -> dict[str, Any]:
     """The row with what failed counted anew."""
     python, old = _environment(tensorflow, venv), _environment(_OLD, venv)
-    environments = {**{name: {'ESE_TF1_BEHAVIOR': value} for name, value in _BEHAVIORS.items()},
-                    'jobs': {'ESE_MATRIX_PYTHON': str(old)}, 'clusters': {'ESE_CLUSTER': '1'}}
     known = next((row for row in _known() if row['tensorflow'] == tensorflow), {'runs': {}})
     runs = {}
     for name, counts in known['runs'].items():
         if name in wanted and counts.get('failures'):
-            found = _counts(*_pytest(python, counts['failures'], **environments[name]))
+            found = _counts(*_pytest(python, counts['failures'], **_variables(name, old)))
             found['passed'] += counts['passed']
             found['skipped'] += counts['skipped']
             runs[name] = found
     return {'tensorflow': tensorflow, 'python': PAIRS[tensorflow], 'runs': runs}
+
+
+def _variables(run: str, old: pathlib.Path) -> dict[str, str]:
+    """What tests/conftest.py and those of the folders ask for."""
+    if run in _BEHAVIORS:
+        return {'ESE_TF1_BEHAVIOR': _BEHAVIORS[run]}
+    return {'jobs': {'ESE_MATRIX_PYTHON': str(old)}, 'clusters': {'ESE_CLUSTER': '1'}}[run]
 
 
 def _environment(tensorflow: str, venv: str) -> pathlib.Path:

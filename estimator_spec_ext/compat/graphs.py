@@ -143,10 +143,7 @@ def in_xla_rewrite(graph: tf.Graph) -> bool:
 
 def function_definition(graph: tf.Graph, name: str) -> Any:
     """The FunctionDef of the function `name` that `graph` knows; None when it is unknown."""
-    for candidate in graph_chain(graph):
-        found = candidate._get_function(name)
-        if found is None:
-            continue
+    for found in _functions_named(graph, name):
         for attribute in ('cached_definition', 'definition'):
             definition = getattr(found, attribute, None)
             if definition is not None:
@@ -156,11 +153,19 @@ def function_definition(graph: tf.Graph, name: str) -> Any:
 
 def function_graph(graph: tf.Graph, name: str) -> Any:
     """The FuncGraph from which the function `name` was made; None where that is gone."""
-    for candidate in graph_chain(graph):
-        body = getattr(candidate._get_function(name), 'graph', None)
+    for found in _functions_named(graph, name):
+        body = getattr(found, 'graph', None)
         if isinstance(body, tf.__internal__.FuncGraph):
             return body
     return None
+
+
+def _functions_named(graph: tf.Graph, name: str) -> Iterator[Any]:
+    """The functions of this name that `graph` and the graphs around it know."""
+    for candidate in graph_chain(graph):
+        found = candidate._get_function(name)
+        if found is not None:
+            yield found
 
 
 def large_function_constants(graph: tf.Graph, least: int) -> list[int]:

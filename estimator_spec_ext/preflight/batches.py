@@ -50,6 +50,11 @@ def own(estimator: Any, input_fn: Any, mode: str) -> Callable[[], Any]:
     return function
 
 
+def followed(input_fn: Callable[[], Any], count: int, rows: Cut) -> Callable[..., Any]:
+    """An input function: the first batches of `input_fn`, and then those that were cut."""
+    return lambda params=None: input_fn().take(count).concatenate(rows.dataset())
+
+
 def cut(input_fn: Callable[[], Any], config: Any = None, *, labelled: bool = False,
         fixed: bool = False, sizes: tuple[int, ...] = SIZES,
         watch: Callable[[Any], None] = lambda session: None) -> Optional[Cut]:

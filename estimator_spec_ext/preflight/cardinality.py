@@ -62,6 +62,10 @@ class SmallerBatch:
     rows: Optional[int] = None
     number: int = 1
 
+    def comes_within(self, batches: Optional[int]) -> bool:
+        """Whether it may be among the first so many batches; None for all."""
+        return batches is None or self.number <= batches
+
 
 def of_input(result: Any, shard: Optional[int] = None) -> Cardinality:
     """How many batches Estimator gets from what an input function returned.
@@ -326,20 +330,10 @@ def smaller_batch(result: Any) -> Optional[SmallerBatch]:
       ...     smaller_batch(tf.data.Dataset.range(10).batch(3).repeat())
       SmallerBatch(rows=1, number=4)
     """
-    some = None if of_input(result) == INFINITE else SmallerBatch()
-    if not isinstance(result, tf.data.Dataset):
-        return some
-    op = estimator_internals.dataset_variant(result).op
-    most, mixed = math.inf, False
-    while op.type not in _BATCHES:
-        inputs = [item for item in op.inputs if item.dtype == tf.variant]
-        if len(inputs) != 1 or op.type not in _SAME | {'RepeatDataset', 'TakeDataset'}:
-            return some
-        if op.type == 'TakeDataset':
-            taken = _constant(op.inputs[1])
-            most = min(most, math.inf if taken is None or taken < 0 else taken)
-        mixed = mixed or 'Shuffle' in op.type
-        op = inputs[0].op
+    found = _batching(result) if isinstance(result, tf.data.Dataset) else None
+    if found is None:
+        return None if of_input(result) == INFINITE else SmallerBatch()
+    op, most, mixed = found
     size, drop = _batch_arguments(op)
     rows = _Count(None).of_variant(next(item for item in op.inputs if item.dtype == tf.variant), 0)
     if drop or rows == INFINITE:
@@ -350,3 +344,19 @@ def smaller_batch(result: Any) -> Optional[SmallerBatch]:
     if not left or not full or full >= most and not mixed:
         return None
     return SmallerBatch(left, 1 if mixed else full + 1)
+
+
+def _batching(dataset: Any) -> Optional[tuple[Any, float, bool]]:
+    """The op that makes the batches, how many are taken, and whether they are shuffled."""
+    op = estimator_internals.dataset_variant(dataset).op
+    most, mixed = math.inf, False
+    while op.type not in _BATCHES:
+        inputs = [item for item in op.inputs if item.dtype == tf.variant]
+        if len(inputs) != 1 or op.type not in _SAME | {'RepeatDataset', 'TakeDataset'}:
+            return None
+        if op.type == 'TakeDataset':
+            taken = _constant(op.inputs[1])
+            most = min(most, math.inf if taken is None or taken < 0 else taken)
+        mixed = mixed or 'Shuffle' in op.type
+        op = inputs[0].op
+    return op, most, mixed

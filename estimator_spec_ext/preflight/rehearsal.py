@@ -232,8 +232,8 @@ class Rehearsal:
     def _train_on_fewer(self, build: ModeFacts) -> None:
         """TRAIN on a batch as small as its data may give; what it learns of it is forgotten."""
         spec, smaller = self._job.train_spec, build.smaller_batch
-        if (smaller is None or self._job.config.train_distribute is not None
-                or spec.max_steps is not None and smaller.number > spec.max_steps):
+        if (smaller is None or not smaller.comes_within(spec.max_steps)
+                or self._job.config.train_distribute is not None):
             return
         own = batches.own(self._job.estimator, spec.input_fn, TRAIN)
         sizes = batches.SIZES if smaller.rows is None else (smaller.rows,)
@@ -245,8 +245,7 @@ class Rehearsal:
             with self._scratch.borrowed(spec.hooks) as hooks:
                 try:
                     self._limited(lambda: estimator.train(
-                        lambda params=None: own().take(1).concatenate(rows.dataset()),
-                        hooks=[*hooks, watch]))
+                        batches.followed(own, 1, rows), hooks=[*hooks, watch]))
                 except TimeLimit:
                     raise
                 except (Exception, SystemExit) as error:
@@ -260,17 +259,15 @@ class Rehearsal:
         own = batches.own(self._job.estimator, spec.input_fn, EVAL)
         with self._watched(EVAL, build) as (result, estimator, tap):
             smaller = build.smaller_batch
-            reached = smaller is not None and (spec.steps is None or smaller.number <= spec.steps)
-            if reached and internals.eval_strategy(self._job.estimator) is None:
+            if (smaller is not None and smaller.comes_within(spec.steps)
+                    and internals.eval_strategy(self._job.estimator) is None):
                 self.rows = self._cut(own, labelled=True)
             rows = self.rows
             if rows is not None:
                 watch, place, crashed = MetricWatch(self._limits), None, False
                 try:
                     result.metrics = self._evaluated(
-                        estimator,
-                        lambda params=None: own().take(steps).concatenate(rows.dataset()), None,
-                        watch)
+                        estimator, batches.followed(own, steps, rows), None, watch)
                 except TimeLimit:
                     raise
                 except (Exception, SystemExit) as error:

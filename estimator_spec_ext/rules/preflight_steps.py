@@ -293,23 +293,22 @@ def _rows(count: int) -> Any:
 
 
 def _training(input_fn: Any, max_steps: int = 100) -> Any:
-    def model_fn(features: Any, labels: Any, mode: str) -> Any:
-        prediction = jobs.linear(features)
-        if mode == 'train':
-            prediction = _baked(prediction)['p']
-        return jobs.spec(mode, prediction, labels)
-
-    return run_job(model_fn, train=input_fn, evaluate=None, max_steps=max_steps)
+    return run_job(_baked_in('train'), train=input_fn, evaluate=None, max_steps=max_steps)
 
 
 def _evaluating(input_fn: Any, steps: int = 2) -> Any:
+    return run_job(_baked_in('eval'), evaluate=input_fn, eval_options={'steps': steps})
+
+
+def _baked_in(baked_mode: str) -> Any:
+    """A model_fn that takes four rows alone in one of its modes."""
     def model_fn(features: Any, labels: Any, mode: str) -> Any:
         prediction = jobs.linear(features)
-        if mode == 'eval':
+        if mode == baked_mode:
             prediction = _baked(prediction)['p']
         return jobs.spec(mode, prediction, labels)
 
-    return run_job(model_fn, evaluate=input_fn, eval_options={'steps': steps})
+    return model_fn
 
 
 class BatchSizeBakedIn(Rule):
