@@ -86,6 +86,19 @@ def test_an_exporter_of_unknown_kind_is_run_when_it_is_named(named):
     assert not os.path.exists(job.estimator.model_dir)
 
 
+def test_an_exporter_without_a_receiver_of_its_own_is_left_out_too():
+    class Own(tf.estimator.Exporter):
+        name = 'own'
+
+        def export(self, *unused):
+            raise AssertionError('nobody named it')
+
+    report = run(jobs.job(eval_options={'exporters': [Own()]}))
+    assert not report.findings, report.to_text()
+    assert report.notes == ("exporter 'own' not run: what it does is not known; run_exporters "
+                            'names those that may run',)
+
+
 def test_an_exporter_that_is_named_and_fails():
     class Own(tf.estimator.Exporter):
         name = 'own'

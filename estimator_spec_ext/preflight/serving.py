@@ -99,9 +99,14 @@ class Serving:
                         or self._is_named(exporter)]
                 left = [exporter for exporter in left if exporter not in mine]
                 served.extend(self._of_build(build, mine))
-        self.notes.extend(f'exporter {exporter.name!r} not run: what it exports is not known'
-                          for exporter in left)
+        for exporter in left:
+            self._leave_out(exporter)
         return ServeFacts(self._job, tuple(served))
+
+    def _leave_out(self, exporter: Any) -> None:
+        why = ('what it does is not known; run_exporters names those that may run'
+               if not self._is_named(exporter) else 'PREDICT has no serving receiver')
+        self.notes.append(f'exporter {exporter.name!r} not run: {why}')
 
     def _is_named(self, exporter: Any) -> bool:
         """Whether the user asks for an exporter to be run as it is."""
@@ -126,8 +131,7 @@ class Serving:
                     if isinstance(exporter, _STOCK) or self._is_named(exporter)]
         for exporter in exporters:
             if exporter not in runnable:
-                self.notes.append(f'exporter {exporter.name!r} not run: what it does is not known; '
-                                  'run_exporters names those that may run')
+                self._leave_out(exporter)
         return [self._serve(build, exporter) for exporter in runnable or [None]]
 
     def _serve(self, build: ModeFacts, exporter: Any) -> Served:
