@@ -51,6 +51,7 @@ TESTS = {
         "tests/house_test.py",
         "tests/keras_bridge_test.py",
         "tests/kubernetes_test.py",
+        "tests/late_ops_test.py",
         "tests/plugins_test.py",
         "tests/preflight_command_test.py",
         "tests/preflight_graph_test.py",

@@ -66,7 +66,7 @@ class _Walk:
                 self.visit(cell.cell_contents, None, depth + 1)
             except ValueError:  # an empty cell
                 continue
-        if _is_library(function.__module__):
+        if is_library(function.__module__):
             return
         for code in _codes(function.__code__):
             self.names.update(code.co_names)
@@ -79,7 +79,7 @@ class _Walk:
                 self._method(kind, name, depth)
 
     def _module(self, module: types.ModuleType, names: tuple[str, ...], depth: int) -> None:
-        if not _is_library(module.__name__):
+        if not is_library(module.__name__):
             for name in names:
                 self.visit(vars(module).get(name), None, depth + 1)
 
@@ -89,7 +89,7 @@ class _Walk:
                 self.visit(class_dict(base)[name], kind, depth + 1)
 
     def _class(self, kind: type, depth: int) -> None:
-        if id(kind) in self._seen or _is_library(module_of(kind)):
+        if id(kind) in self._seen or is_library(module_of(kind)):
             return
         self._seen.add(id(kind))
         for member in list(class_dict(kind).values()):
@@ -97,7 +97,7 @@ class _Walk:
                 self.visit(member, kind, depth + 1)
 
 
-def _is_library(module: Optional[str]) -> bool:
+def is_library(module: Optional[str]) -> bool:
     name = module or ''
     # The examples of the rules play the user's part.
     return name.split('.')[0] in _LIBRARIES and not name.startswith('estimator_spec_ext.rules.')

@@ -69,6 +69,18 @@ class Logging(tf.estimator.SessionRunHook):
         LOG.append(list(self.log))
 
 
+class ActsAtOnce(tf.estimator.SessionRunHook):
+    """Makes an op in each step, or in the thousandth."""
+
+    def __init__(self, first):
+        self._first, self._seen = first, 0
+
+    def after_run(self, run_context, run_values):
+        self._seen += 1
+        if self._seen >= self._first:
+            run_context.session.run(tf.constant(1))
+
+
 class Counts(tf.estimator.SessionRunHook):
     """Makes the op that counts in begin, and runs it after each step."""
 
@@ -584,3 +596,10 @@ def test_the_line_that_tells_what_went_wrong():
                '\t [[{{node a/Assert}}]]\n')
     assert sessions.session_line('InvalidArgumentError', message) == (
         'InvalidArgumentError: assertion failed: Condition x < y did not hold element-wise')
+
+
+@pytest.mark.parametrize('first, expected', [
+    (1, [('ERROR', 'hook-changes-finalized-graph')]), (1000, [('WARNING', 'hook-makes-ops-late')])])
+def test_an_op_made_too_late_is_told_once(first, expected):
+    report = run(jobs.job(train_hooks=[ActsAtOnce(first)], evaluate=None))
+    assert [(finding.severity.name, finding.slug) for finding in loud(report)] == expected

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import gc
 import random
-from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from estimator_spec_ext.compat import checkpoints, export_internals, interceptio
 from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.compat.rehearsal_internals import redirected_writers
-from estimator_spec_ext.diagnostics import Report, Severity, merge_reports
+from estimator_spec_ext.diagnostics import Finding, Report, Severity, merge_reports
 from estimator_spec_ext.preflight import crashes, modes
 from estimator_spec_ext.preflight.facts import (
     PREDICT,
@@ -297,7 +297,9 @@ class _Preflight:
             facts = rehearsal.run()
         finally:
             self._notes.extend(rehearsal.notes)
-        wrong = {finding.where.mode for finding in self._check(facts, ('run',)).errors}
+        errors = self._check(facts, ('run',)).errors
+        wrong = {finding.where.mode for finding in errors}
+        self._reports = [_not_told_twice(report, errors) for report in self._reports]
         trained = facts.rehearsed.get(TRAIN)
         if trained is not None and trained.crash is None and trained.recorder is not None:
             self._reports = [_not_disproved(report, trained.recorder) for report in self._reports]
@@ -367,6 +369,22 @@ def _not_disproved(report: Report, seen: Any) -> Report:
         finding.severity is Severity.WARNING and finding.where.mode == TRAIN
         and (rule := registry.find(finding.slug)) is not None and rule.disproved(seen)))
     return dataclasses.replace(report, findings=kept)
+
+
+def _not_told_twice(report: Report, errors: Iterable[Finding]) -> Report:
+    """The report without the warnings of mistakes that a rehearsal met at the same line."""
+    met = {(error.where.file, error.where.line, name) for error in errors
+           for name in _mistakes_of(error)}
+    kept = tuple(finding for finding in report.findings if not (
+        finding.severity is Severity.WARNING and any(
+            (finding.where.file, finding.where.line, name) in met
+            for name in _mistakes_of(finding))))
+    return dataclasses.replace(report, findings=kept)
+
+
+def _mistakes_of(finding: Finding) -> tuple[str, ...]:
+    rule = registry.find(finding.slug)
+    return rule.mistakes if rule is not None else ()
 
 
 @contextlib.contextmanager
