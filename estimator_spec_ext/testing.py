@@ -11,6 +11,7 @@ from typing import Any, Callable, Mapping, Optional, Sequence
 
 from estimator_spec_ext import engine, facts, registry
 from estimator_spec_ext.compat import estimator, tf, v1
+from estimator_spec_ext.compat.logs import quiet_logs
 from estimator_spec_ext.diagnostics import Report, Severity
 from estimator_spec_ext.rule import ALL_MODES, Rule
 from estimator_spec_ext.rules import jobs
@@ -62,13 +63,13 @@ def assert_strict(model_fn: Callable[..., Any], features: Any, labels: Any = Non
       True
     """
     __tracebackhide__ = True  # pytest then shows the line that calls this
-    from estimator_spec_ext.preflight import api, script
+    from estimator_spec_ext.preflight import api
     failing = _failing(fail_level)
     unknown = [mode for mode in modes if mode not in ALL_MODES]
     if unknown:
         raise ValueError(f"modes must be of 'train', 'eval' and 'infer', got {unknown[0]!r}")
     train_input_fn, eval_input_fn = _input_fns(features, labels)
-    with tempfile.TemporaryDirectory(prefix='assert_strict_') as scratch, script.quiet(), (
+    with tempfile.TemporaryDirectory(prefix='assert_strict_') as scratch, quiet_logs(), (
             warnings.catch_warnings()):
         # That Estimator and tf.layers will be removed is not what the test is about.
         warnings.filterwarnings('ignore', '.* is deprecated and will be removed', UserWarning)

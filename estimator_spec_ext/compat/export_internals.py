@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any, Iterator, Mapping
+from typing import Any, Mapping
 
 import tensorflow as tf
-from tensorflow.python.platform import tf_logging as _logging
 from tensorflow.python.saved_model import signature_def_utils as _signature_def_utils
 from tensorflow.python.saved_model.model_utils import export_output as _export_output
 from tensorflow.python.saved_model.model_utils import export_utils as _export_utils
+
+from estimator_spec_ext.compat.logs import quiet_logs
 
 _NOT_VALID = 'its inputs or outputs are not what its method takes'
 
@@ -56,18 +56,6 @@ def _reason(receiver_tensors: dict[str, Any], output: Any) -> str:
     except ValueError as error:
         return str(error)
     return '' if _signature_def_utils.is_valid_signature(signature) else _NOT_VALID
-
-
-@contextlib.contextmanager
-def quiet_logs() -> Iterator[None]:
-    """Silences TensorFlow's warnings about what is reported here with its reason."""
-    logger = _logging.get_logger()
-    level = logger.level
-    logger.setLevel(_logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def unfed_placeholders(receiver: Any, outputs: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -10,8 +10,8 @@ import sys
 from typing import Any, Callable, Iterator, Optional, Sequence
 
 from estimator_spec_ext.compat import estimator as tf_estimator
-from estimator_spec_ext.compat import v1
 from estimator_spec_ext.compat.interception import FUNCTION, METHODS, Interception
+from estimator_spec_ext.compat.logs import quiet_logs
 from estimator_spec_ext.diagnostics import Report, merge_reports
 from estimator_spec_ext.preflight import api
 from estimator_spec_ext.preflight.facts import UNUSED_STOPPING, Job
@@ -41,20 +41,8 @@ def check_quietly(job: Job, **options: Any) -> Report:
     Returns:
       A `Report`.
     """
-    with quiet():
+    with quiet_logs():
         return api.check_job(job, **options)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """TensorFlow logs nothing but errors, for a while."""
-    log = v1.logging
-    level = log.get_verbosity()
-    log.set_verbosity(max(level, log.ERROR))
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
 
 
 class _Pieces:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from estimator_spec_ext import describe
-from estimator_spec_ext.compat import checkpoints, export_internals, tf, v1
+from estimator_spec_ext.compat import checkpoints, tf, v1
+from estimator_spec_ext.compat.logs import quiet_logs
 from estimator_spec_ext.preflight.facts import WarmStart
 
 # The last part of the names of statistics that batch normalisation keeps.
@@ -50,7 +51,7 @@ def attempt(settings: Any) -> WarmStart:
     error: Optional[BaseException] = None
     if not missing and not differing:
         try:
-            with export_internals.quiet_logs():
+            with quiet_logs():
                 checkpoints.run_warm_start(settings)
         except Exception as raised:  # noqa: BLE001 - whatever TensorFlow says is the finding
             error = raised
