@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import re
 import sys
 import textwrap
 import types
@@ -27,9 +28,11 @@ _MAKERS = (
     'variables_initializer', 'reduce_mean', 'reduce_sum', 'reduce_max', 'reduce_min', 'argmax',
     'argmin', 'equal', 'greater', 'less', 'square', 'sqrt', 'exp', 'abs', 'reshape', 'stack',
     'expand_dims', 'squeeze', 'transpose', 'gather', 'one_hot', 'random_normal', 'random_uniform',
-    'gradients', 'train.Saver', 'summary.scalar', 'summary.image', 'summary.histogram',
-    'summary.text', 'summary.audio', 'random.normal', 'random.uniform', 'math.reduce_mean',
-    'math.reduce_sum', 'nn.softmax', 'nn.relu', 'sigmoid', 'metrics.mean', 'metrics.accuracy')
+    'gradients', 'sigmoid', 'tanh', 'train.Saver', 'summary.scalar', 'summary.image',
+    'summary.histogram', 'summary.text', 'summary.audio')
+# In these all functions do so, but for those that look something up or hand on their only input.
+_MAKING_MODULES = ('math', 'nn', 'random', 'image', 'strings', 'linalg')
+_LOOKING_UP = re.compile('get_|set_|add_n$|all_candidate')
 _ASSIGNING = frozenset({'assign', 'assign_add', 'assign_sub'})
 # Under these another graph, or none, is the default one.
 _ELSEWHERE = frozenset({'as_default', 'init_scope'})
@@ -250,12 +253,14 @@ def _tree_of(code: types.CodeType) -> Optional[ast.FunctionDef]:
 @functools.cache
 def _makers() -> frozenset[int]:
     """The ids of the functions and classes that make ops."""
-    found = set()
+    found = []
     for module in (tf, v1):
         for name in _MAKERS:
             value: Any = module
             for part in name.split('.'):
                 value = getattr(value, part, None)
-            if value is not None:
-                found.add(id(value))
-    return frozenset(found)
+            found.append(value)
+        for name in _MAKING_MODULES:
+            found += [value for key, value in vars(getattr(module, name)).items()
+                      if type(value) is types.FunctionType and not _LOOKING_UP.match(key)]
+    return frozenset(id(value) for value in found if value is not None)

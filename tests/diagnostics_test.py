@@ -72,6 +72,13 @@ def test_files_below_the_working_directory_are_shown_from_there(monkeypatch, tmp
     assert f'       at {tmp_path}2/model.py:1\n' in outside
 
 
+def test_a_long_path_is_not_broken():
+    path = '/' + 'a_long_name/' * 10 + 'model.py'
+    text = _finding(field='loss', op='scope/' * 5 + 'loss', file=path, line=12).to_text()
+    assert text.splitlines()[1:4] == [
+        f'       at {path}:12', '       field loss', f"       op '{'scope/' * 5}loss'"]
+
+
 def test_findings_are_sorted_by_role_mode_severity_code_and_place():
     ordered = [
         _finding('ESX301', mode='train'), _finding('ESX101', Severity.WARNING, mode='train'),

@@ -35,6 +35,13 @@ def counted(function):
     return wrapper
 
 
+class Math(Hook):
+
+    def end(self, session):
+        session.run([tf.math.log(1.), v1.nn.relu(1.), tf.random.normal([2])])
+        tf.random.set_seed(1)
+
+
 class Base(Hook):
 
     def __init__(self, held=None):
@@ -148,6 +155,8 @@ def test_the_way_there_leads_through_methods_and_functions(tensor):
         line = source.read().splitlines()[place.line - 1]
     assert line == '    session.run(v1.assign(v1.train.get_global_step(), 0))'
     assert found(Imports()) == [('end', 't.train.Saver')]
+    assert found(Math()) == [
+        ('end', 'tf.math.log'), ('end', 'v1.nn.relu'), ('end', 'tf.random.normal')]
     assert found(Decorated()) == [('end', 'tf.constant')]
 
 

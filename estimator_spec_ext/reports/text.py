@@ -29,9 +29,7 @@ def finding_text(finding: Finding) -> str:
         label = f'{where.role} {label}'
     head = (f'{label}  {finding.severity.name}  {finding.code} {finding.slug}  {finding.message}')
     lines = _wrap(head)
-    place = _place(where)
-    if place:
-        lines += _wrap(_INDENT + place)
+    lines += _place(where)
     if finding.hint:
         lines += _wrap(f'{_INDENT}fix: {finding.hint}')
     lines.append(f'{_INDENT}more: estimator-preflight explain {finding.slug}')
@@ -47,7 +45,8 @@ def _wrap(line: str) -> list[str]:
                          subsequent_indent=_INDENT + '  ', break_on_hyphens=False)
 
 
-def _place(where: Where) -> str:
+def _place(where: Where) -> list[str]:
+    """File, field and op; a path is never broken, so that it can be copied."""
     parts = []
     if where.file:
         parts.append(f'at {short_path(where.file)}:{where.line}')
@@ -55,7 +54,8 @@ def _place(where: Where) -> str:
         parts.append(f'field {where.field}')
     if where.op:
         parts.append(f"op '{where.op}'")
-    return '   '.join(parts)
+    line = '   '.join(parts)
+    return [_INDENT + part for part in ([line] if len(_INDENT + line) <= _WIDTH else parts) if part]
 
 
 def short_path(path: str) -> str:
