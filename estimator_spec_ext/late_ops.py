@@ -32,7 +32,7 @@ _MAKERS = (
     'summary.histogram', 'summary.text', 'summary.audio')
 # In these all functions do so, but for those that look something up or hand on their only input.
 _MAKING_MODULES = ('math', 'nn', 'random', 'image', 'strings', 'linalg')
-_LOOKING_UP = re.compile('get_|set_|add_n$|all_candidate')
+_LOOKING_UP = re.compile('get_|set_|add_n$')
 _ASSIGNING = frozenset({'assign', 'assign_add', 'assign_sub'})
 # Under these another graph, or none, is the default one.
 _ELSEWHERE = frozenset({'as_default', 'init_scope'})
