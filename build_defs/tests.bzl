@@ -76,6 +76,7 @@ TESTS = {
         "tests/rules/metrics_graph_test.py",
         "tests/rules/metrics_spec_test.py",
         "tests/rules/scaffold_test.py",
+        "tests/script_calls_test.py",
         "tests/specs_test.py",
         "tests/strict_fn_test.py",
         "tests/tpu_test.py",

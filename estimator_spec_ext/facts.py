@@ -28,6 +28,7 @@ class JobContext:
       role: e.g. 'worker/1'.
       is_chief: whether this process is the chief of several workers; None when it is not known.
       batch_size: rows that model_fn gets in a batch; None when only its tensors tell.
+      train_summaries: the last parts of the names of TRAIN's summaries; None where not known.
     """
 
     model_dir: Optional[str] = None
@@ -38,6 +39,7 @@ class JobContext:
     role: Optional[str] = None
     is_chief: Optional[bool] = None
     batch_size: Optional[int] = None
+    train_summaries: Optional[frozenset[str]] = None
 
 
 NO_CONTEXT = JobContext()

@@ -173,10 +173,10 @@ def _run_job(job: jobs.Job) -> Report:
     before = {name: os.environ.get(name) for name in job.environ}
     os.environ.update(job.environ)
     try:
-        return api.preflight(
-            job.estimator, job.train_spec, job.eval_spec, depth=job.depth, suppress=job.suppress,
-            time_limit=job.time_limit,
-            serving_input_receiver_fn=job.serving_input_receiver_fn)
+        made = api.job_of(job.estimator, job.train_spec, job.eval_spec,
+                          job.serving_input_receiver_fn)
+        return api.check_job(dataclasses.replace(made, **job.script), depth=job.depth,
+                             suppress=job.suppress, time_limit=job.time_limit)
     finally:
         for name, value in before.items():
             if value is None:

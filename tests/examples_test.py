@@ -78,7 +78,8 @@ def test_many_faults():
     found = re.findall(r'^train  ERROR  (ESX\d{3} [a-z-]+)  ', printed, re.MULTILINE)
     assert len(found) == 10 and len(set(found)) == 10, printed
     # Each has its own line in the example, and something to type.
-    places = re.findall(r'^       at \S*many_faults\.py:\d+   field ', printed, re.MULTILINE)
+    places = re.findall(r'^       at \S*many_faults\.py:\d+(?:   |\n {7})field ', printed,
+                        re.MULTILINE)
     assert len(places) == 10
     assert printed.count('\n       fix: ') == 10
     # TensorFlow's own class tells of one.

@@ -247,7 +247,9 @@ def test_run_gathers_single_calls(tmp_path, call):
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert [finding['slug'] for finding in document['findings']] == ['train-evaluate-loop']
-    assert [mode['mode'] for mode in document['facts']['modes']] == ['train', 'eval', 'infer']
+    # PREDICT for the export, and on what predict() is given.
+    assert [mode['mode'] for mode in document['facts']['modes']] == [
+        'train', 'eval', 'infer', 'infer']
     assert not (tmp_path / 'exported').exists()
 
 

@@ -153,6 +153,18 @@ class Checkpoint:
     by_object: bool
 
 
+def to_come(saved: Optional[Entries]) -> Optional[Checkpoint]:
+    """The checkpoint that a Saver will write; None when something of it is not known."""
+    if saved is None or not saved.complete:
+        return None
+    shapes, dtypes = {}, {}
+    for key, entry in saved.by_key.items():
+        if entry.shape is None or not entry.shape.is_fully_defined() or entry.dtype is None:
+            return None
+        shapes[key], dtypes[key] = entry.shape.as_list(), entry.dtype
+    return Checkpoint('', shapes, dtypes, None, by_object=False)
+
+
 def read_checkpoint(path_or_folder: Any) -> Optional[Checkpoint]:
     """The list of variables of a checkpoint, or of the newest one in a folder.
 

@@ -146,7 +146,7 @@ def _creating(stock: Any) -> Any:
 
 def keep_inside(hook: Any, inside: Callable[[str], Optional[str]], estimator: Any,
                 scratch: Any) -> None:
-    """Changes the folders of a hook of TensorFlow's, and the estimator of any hook.
+    """Changes the folders of a hook of TensorFlow's, and estimator and model_dir of any hook.
 
     Args:
       hook: the hook; it is changed.
@@ -158,6 +158,8 @@ def keep_inside(hook: Any, inside: Callable[[str], Optional[str]], estimator: An
     for name, value in list(values.items()):
         if value is estimator:
             values[name] = scratch
+        elif type(value) is str and _is_to_come(value, estimator.model_dir):
+            values[name] = scratch.model_dir + value[len(estimator.model_dir):]
     if not type(hook).__module__.startswith(('tensorflow.', 'tensorflow_estimator.')) and not (
             isinstance(hook, _v1.train.CheckpointSaverHook)):
         return
@@ -168,6 +170,13 @@ def keep_inside(hook: Any, inside: Callable[[str], Optional[str]], estimator: An
             other = inside(folder)
             if other is not None:
                 values[name] = other + value[len(folder):]
+
+
+def _is_to_come(path: str, model_dir: str) -> bool:
+    """Whether a path is model_dir, or something in it that is not there yet."""
+    return path.startswith(model_dir) and (
+        path[len(model_dir):].strip(os.sep) == ''
+        or path[len(model_dir)] == os.sep and not os.path.exists(path))
 
 
 def writers_of(hook: Any) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import os
 import random
 from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence
 
@@ -17,7 +18,7 @@ from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.compat import estimator_internals as internals
 from estimator_spec_ext.compat.rehearsal_internals import redirected_writers
 from estimator_spec_ext.diagnostics import Finding, Report, Severity, merge_reports
-from estimator_spec_ext.preflight import crashes, modes
+from estimator_spec_ext.preflight import crashes, modes, warm_start
 from estimator_spec_ext.preflight.facts import (
     PREDICT,
     TRAIN,
@@ -168,10 +169,15 @@ def failed_before_job(error: BaseException, *, depth: str = 'graph') -> Report:
       depth: how deep the check was meant to go.
 
     Returns:
-      A `Report` with that one error.
+      A `Report` with that error, and with what is wrong with TF_CONFIG.
     """
+    from estimator_spec_ext.preflight import validate_config
     facts = EarlyFacts(crashes.early(error))
-    return dataclasses.replace(engine.check(facts, stages=('modes',), family=_EARLY), depth=depth)
+    reports = [engine.check(facts, stages=('modes',), family=_EARLY)]
+    if os.environ.get('TF_CONFIG'):  # RunConfig may have raised because of it
+        config = validate_config.validate_tf_config()
+        reports += [] if config.ok else [config]
+    return merge_reports(reports, depth=depth)
 
 
 def judge_calls(estimator: Any, calls: Mapping[str, int],
@@ -258,7 +264,8 @@ class _Preflight:
         checkpoint = checkpoints.read_checkpoint(self._job.estimator.model_dir)
         builder = modes.Builder(self._job, self._reasons, checkpoint)
         # A checkpoint in model_dir makes Estimator leave out warm starting.
-        scratch = Scratch(self._job.estimator, self._skip_hooks, resumes=checkpoint is not None)
+        scratch = Scratch(self._job.estimator, self._skip_hooks,
+                          resumes=checkpoint is not None or warm_start.is_promised(self._job))
         if self._depth == 'serve' and self._job.receiver_fns:
             self._reader = open_reader()
         try:
@@ -276,7 +283,9 @@ class _Preflight:
     def _stages(self, builder: modes.Builder, checkpoint: Optional[checkpoints.Checkpoint],
                 scratch: Scratch) -> None:
         builds = self._build(builder)
-        job_facts = JobFacts(self._job, tuple(builds), checkpoint=checkpoint)
+        left = [checkpoints.to_come(facts.saved) for facts in builds if facts.mode == TRAIN]
+        self._job.leaves.extend(found for found in left if found is not None)
+        job_facts = JobFacts(self._job, tuple(builds), checkpoint=checkpoint or self._job.earlier)
         wrong = {finding.where.mode for finding in self._check(job_facts, ('modes',)).errors}
         for facts in builds:
             facts.refused = facts.mode in wrong
@@ -325,6 +334,9 @@ class _Preflight:
             self._tell(f'building {crashes.MODE_NAMES[mode]}')
             facts = build()
             self._reports.append(facts.report)
+            if facts.crash is not None and facts.crash.kind == crashes.PROMISED:
+                self._notes.append(f'{crashes.MODE_NAMES[mode]} not checked: it reads what the '
+                                   'script trains before')
             builds.append(facts)
             self._facts.setdefault('modes', []).append({
                 'mode': mode, 'source': facts.source, 'operations': facts.operations,

@@ -208,6 +208,7 @@ class WarmStart:
     Attributes:
       settings: the `tf.estimator.WarmStartSettings`.
       names: the variables that it chooses.
+      trainable: the trainable variables of TRAIN, by name.
       moving: moving statistics beside the chosen variables that are in the source, not chosen.
       missing: chosen variables that the source does not hold.
       differing: (variable, shape there, shape here) of chosen variables of another shape.
@@ -224,6 +225,7 @@ class WarmStart:
     error: Optional[BaseException] = None
     source_found: bool = True
     skipped: bool = False
+    trainable: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -239,6 +241,17 @@ class Job:
       has_weights: whether a checkpoint will be there that is not there yet: the script trains into
         this model_dir before, or names a checkpoint.
       nested: whether EVAL runs inside TRAIN, as train_and_evaluate runs it, and not after it.
+      predict_input_fn: what the job hands to predict(); None when that is not known.
+      train_steps: how many steps a call of train() takes, where it says so by `steps`.
+      same_hooks: whether a second train() gets the hook objects of the first.
+      promised: folders into which the script trains before this job begins.
+      rounds: how often the script calls train(); 1 where that is not known.
+      idle_trainings: how many of them have a max_steps that an earlier one reached, if its data
+        lasted.
+      further: whether this is what further calls of a script tell: of PREDICT then, only what
+        they hand to predict() is looked at.
+      earlier: what another estimator, checked before, leaves in this model_dir; None without one.
+      leaves: gets what TRAIN leaves in model_dir, when the job is checked.
     """
 
     estimator: Any
@@ -248,11 +261,33 @@ class Job:
     predicts: bool = False
     has_weights: bool = False
     nested: bool = True
+    predict_input_fn: Any = None
+    train_steps: Optional[int] = None
+    same_hooks: bool = False
+    promised: frozenset[str] = frozenset()
+    rounds: int = 1
+    idle_trainings: int = 0
+    further: bool = False
+    earlier: Optional[checkpoints.Checkpoint] = None
+    leaves: list[checkpoints.Checkpoint] = dataclasses.field(default_factory=list)
 
     @property
     def uses_predict(self) -> bool:
         """Whether anything says that PREDICT is ever built."""
         return self.predicts or bool(self.receiver_fns)
+
+    @property
+    def features_source(self) -> Optional[tuple[Any, str]]:
+        """The input function that PREDICT gets its features from, and the mode it is written for.
+
+        Where the job's own is not known, that of EVAL or TRAIN has to do.
+        """
+        if self.predict_input_fn is not None:
+            return self.predict_input_fn, PREDICT
+        for spec, mode in ((self.eval_spec, EVAL), (self.train_spec, TRAIN)):
+            if spec is not None:
+                return spec.input_fn, mode
+        return None
 
     @property
     def config(self) -> Any:

@@ -43,6 +43,7 @@ from estimator_spec_ext.preflight.facts import (
     SecondBuild,
     feature_texts,
 )
+from estimator_spec_ext.rules.hooks_summaries import summary_name
 from estimator_spec_ext.specs import StrictEstimatorSpec
 
 _STAGES = ('spec', 'stock', 'graph')
@@ -67,6 +68,7 @@ class Builder:
         self.rule_crashes: list[Any] = []
         self._labels: list[Any] = []
         self._usual: Optional[ModeFacts] = None
+        self._train_summaries: Optional[frozenset[str]] = None
         # Under a strategy RunConfig says nothing of the cluster.
         cluster = tf_config.cluster_of_environment()
         self._workers = (tf_config.workers({'cluster': cluster}) if cluster
@@ -83,7 +85,8 @@ class Builder:
             found.append((EVAL, self._eval))
         for receiver_fn in job.receiver_fns:
             found.append((PREDICT, lambda fn=receiver_fn: self._export(fn)))  # type: ignore
-        if not job.receiver_fns and (job.eval_spec or job.train_spec) is not None:
+        if job.predict_input_fn is not None or not (
+                job.further or job.receiver_fns or job.features_source is None):
             found.append((PREDICT, self._predict))
         return found
 
@@ -92,7 +95,8 @@ class Builder:
         facts = ModeFacts(TRAIN, 'input')
 
         def warm() -> None:
-            facts.warm_start = warm_start.look(self._job.estimator, self._checkpoint)
+            if not warm_start.is_promised(self._job):
+                facts.warm_start = warm_start.look(self._job.estimator, self._checkpoint)
 
         return self._build(facts, tuple(spec.hooks or ()), lambda tap: internals.build_train(
             self._job.estimator, spec.input_fn, tap, warm_start=warm))
@@ -118,14 +122,15 @@ class Builder:
             self._job.estimator, self._predict_input_fn(), tap))
 
     def _predict_input_fn(self) -> Callable[[], Any]:
-        spec, mode = self._job.eval_spec, EVAL
-        if spec is None:
-            spec, mode = self._job.train_spec, TRAIN
+        source = self._job.features_source
+        assert source is not None
+        function, mode = source
 
         def input_fn(params: Any = None) -> Any:  # which a TPUEstimator asks for
             # The function was written for its own mode and may ask for it.
-            return internals.call_input_fn(self._job.estimator, spec.input_fn, mode)
+            return internals.call_input_fn(self._job.estimator, function, mode)
 
+        input_fn.written_as = function  # type: ignore[attr-defined]
         return input_fn
 
     def _build(self, facts: ModeFacts, hooks: tuple[Any, ...],
@@ -145,7 +150,8 @@ class Builder:
             with checking:
                 self._look(facts, tap)
                 if strategy is None:
-                    facts.report = self._check(facts, tap, (*hooks, *tap.session_hooks))
+                    outside = {id(hook): hook for hook in (*hooks, *tap.session_hooks)}
+                    facts.report = self._check(facts, tap, tuple(outside.values()))
 
         tap = facts.tap = internals.Tap(on_spec, on_graph)
         with keras_layers.kept():
@@ -174,7 +180,8 @@ class Builder:
             model_dir=self._job.estimator.model_dir, graph_is_complete=complete,
             extra_hooks=hooks, receiver_tensors=receiver,
             num_workers=self._workers, is_chief=self._is_chief,
-            batch_size=tap.batch_size)
+            batch_size=tap.batch_size,
+            train_summaries=self._train_summaries)
 
     def _check(self, facts: ModeFacts, tap: internals.Tap, hooks: tuple[Any, ...]) -> Report:
         known: dict[str, Any] = {'context': self._context(tap, hooks, True), 'site': tap.site}
@@ -240,6 +247,8 @@ class Builder:
         if facts.mode == TRAIN:
             facts.initializations = tuple((call.empty, Place(*call.site))
                                           for call in tap.initializations)
+            self._train_summaries = frozenset(
+                map(summary_name, v1.get_collection(v1.GraphKeys.SUMMARIES)))
             facts.saved = _saved(tap, facts.restored, self._job.train_spec)
             facts.stops = tuple(stop for field in ('training_hooks', 'training_chief_hooks')
                                 for stop in stopping.stops(tap.fields.get(field), field))
@@ -253,6 +262,9 @@ class Builder:
         tap = facts.tap
         facts.crash = crashes.crash_of(error, facts)
         facts.features = feature_texts(tap.features)
+        if any(folder in str(error) for folder in self._job.promised):
+            facts.crash = dataclasses.replace(facts.crash, kind=crashes.PROMISED)
+            return
         if isinstance(error, EstimatorSpecError):
             facts.report = error.report
         elif facts.crash.kind == crashes.REFUSED:

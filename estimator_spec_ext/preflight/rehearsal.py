@@ -146,7 +146,8 @@ class Rehearsal:
             elif self._limits.cancelled.is_set():
                 self.notes.append(f'{name} not rehearsed: the one before it has not ended')
             else:
-                yield of_mode[0]
+                # What the job itself hands to predict() comes before what an export is given.
+                yield next((build for build in of_mode if build.source == 'input'), of_mode[0])
 
     def has_checkpoint(self) -> bool:
         """Whether there is a checkpoint to restore."""
@@ -164,13 +165,16 @@ class Rehearsal:
     def _rehearse(self, build: ModeFacts) -> None:
         self._scratch.prepared.clear()
         if build.mode == TRAIN:
-            self._train(build, TRAIN, STEPS)
-            self._training = list(self._scratch.prepared)
-            if TRAIN in self.rehearsed and self.rehearsed[TRAIN].crash is None and (
-                    self.has_checkpoint()):
-                self._train(build, RESUME, 1)
-                if self.rehearsed[RESUME].crash is None:
-                    self._train_on_fewer(build)
+            hooks = self._job.train_spec.hooks
+            # What the first train() leaves in them is what the second one finds.
+            with self._scratch.borrowed(hooks if self._job.same_hooks else ()):
+                self._train(build, TRAIN, STEPS, restore=not self._job.same_hooks)
+                self._training = list(self._scratch.prepared)
+                if TRAIN in self.rehearsed and self.rehearsed[TRAIN].crash is None and (
+                        self.has_checkpoint()):
+                    self._train(build, RESUME, 1)
+            if RESUME in self.rehearsed and self.rehearsed[RESUME].crash is None:
+                self._train_on_fewer(build)
         elif build.mode == EVAL:
             self._evaluate(build)
             self._share(build, [hook for hook in self._scratch.prepared
@@ -219,12 +223,12 @@ class Rehearsal:
     def _limited(self, function: Callable[[], Any]) -> Any:
         return self._limits.run(function, _SECONDS_A_MODE)
 
-    def _train(self, build: ModeFacts, name: str, steps: int) -> None:
+    def _train(self, build: ModeFacts, name: str, steps: int, *, restore: bool = True) -> None:
         spec = self._job.train_spec
         recorder = Recorder(steps, self._limits)
         with self._watched(name, build) as (result, estimator, _):
             result.recorder = recorder
-            with self._scratch.borrowed(spec.hooks) as hooks, (
+            with self._scratch.borrowed(spec.hooks, restore=restore) as hooks, (
                     self._scratch.borrowed(spec.saving_listeners)) as listeners:
                 self._limited(lambda: estimator.train(
                     spec.input_fn, hooks=[*hooks, recorder], saving_listeners=listeners or None))
@@ -232,7 +236,9 @@ class Rehearsal:
     def _train_on_fewer(self, build: ModeFacts) -> None:
         """TRAIN on a batch as small as its data may give; what it learns of it is forgotten."""
         spec, smaller = self._job.train_spec, build.smaller_batch
-        if (smaller is None or not smaller.comes_within(spec.max_steps)
+        last = min((steps for steps in (spec.max_steps, self._job.train_steps)
+                    if steps is not None), default=None)
+        if (smaller is None or not smaller.comes_within(last)
                 or self._job.config.train_distribute is not None):
             return
         own = batches.own(self._job.estimator, spec.input_fn, TRAIN)
@@ -319,14 +325,14 @@ class Rehearsal:
         return results
 
     def _predict(self, build: ModeFacts) -> None:
-        spec, mode = self._job.eval_spec, EVAL
-        if spec is None:
-            spec, mode = self._job.train_spec, TRAIN
-        if spec is None:
+        source = self._job.features_source
+        if source is None:
             return
-        own = batches.own(self._job.estimator, spec.input_fn, mode)
+        own = batches.own(self._job.estimator, *source)
         with self._watched(PREDICT, build) as (result, estimator, tap):
-            known = self.rows if self.rows is not None else self._cut(own, labelled=False)
+            known = self.rows if source[1] == EVAL else None
+            if known is None:
+                known = self._cut(own, labelled=False)
             rows = self.rows = None if known is None else known.features
             if rows is None:
                 self._limited(lambda: self._answers(estimator, own, (0,), result))
@@ -347,14 +353,11 @@ class Rehearsal:
 
     def requests(self) -> Optional[batches.Cut]:
         """Rows to make requests of: clients send what they like, whatever the job's batches are."""
-        spec, mode = self._job.eval_spec, EVAL
-        if spec is None:
-            spec, mode = self._job.train_spec, TRAIN
-        if self.rows is not None or spec is None:
+        source = self._job.features_source
+        if self.rows is not None or source is None:
             return None if self.rows is None else self.rows.features
         with contextlib.suppress(TimeLimit):
-            return self._cut(batches.own(self._job.estimator, spec.input_fn, mode), labelled=False,
-                             fixed=True)
+            return self._cut(batches.own(self._job.estimator, *source), labelled=False, fixed=True)
         return None
 
     def _cut(self, input_fn: Callable[[], Any], *, labelled: bool,

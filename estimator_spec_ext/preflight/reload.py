@@ -52,6 +52,9 @@ def _query(session: Any, signature: Any, name: str,
     """(name, outputs, None), or (name, None, what went wrong)."""
     if signature is None:
         return name, None, 'no such signature'
+    if len(signature.inputs) == len(feeds) == 1:
+        # Signatures to classify and to regress call the one input 'inputs', whatever its name was.
+        feeds = dict(zip(signature.inputs, feeds.values()))
     missing = sorted(set(signature.inputs) - set(feeds))
     if missing:
         return name, None, f'no value for input {missing[0]}'

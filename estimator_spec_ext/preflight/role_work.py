@@ -161,8 +161,8 @@ class _Judge:
         """Judges the spec when no replica has done so; then the hooks begin."""
         if not self.reports:
             own = {id(hook) for name in HOOK_FIELDS for hook in made.tap.fields.get(name) or ()}
-            rest = tuple(hook for hook in made.hooks if id(hook) not in own)
-            self._check(made.tap, rest, complete=True)
+            rest = {id(hook): hook for hook in made.hooks if id(hook) not in own}
+            self._check(made.tap, tuple(rest.values()), complete=True)
         first = made.chief_hooks if made.is_chief else ()
         notes = role_begin.begin((*first, *made.hooks), self._task.skip_hooks)
         self.reports.append(Report(depth='graph', notes=tuple(notes)))

@@ -128,16 +128,16 @@ class Scratch:
         return spec
 
     @contextlib.contextmanager
-    def borrowed(self, hooks: Optional[Iterable[Any]]) -> Iterator[list[Any]]:
-        """The user's own hooks for one rehearsal; they are given back as they were."""
+    def borrowed(self, hooks: Optional[Iterable[Any]], *,
+                 restore: bool = True) -> Iterator[list[Any]]:
+        """The user's own hooks for one rehearsal; with `restore` given back as they were."""
         taken = [hook for hook in hooks or () if not self.leaves_out(hook)]
         kept = [(hook, _snapshot(hook)) for hook in taken]
         try:
             yield [self.prepare(hook) for hook in taken]
         finally:
-            for hook, values in kept:
+            for hook, values in kept if restore else ():
                 _restore(hook, values)
-
 
     @contextlib.contextmanager
     def acting(self, hooks: Iterable[Any]) -> Iterator[None]:

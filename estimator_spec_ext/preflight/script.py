@@ -4,31 +4,69 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
+import functools
+import itertools
 import os
 import runpy
 import sys
-from typing import Any, Callable, Iterator, Optional, Sequence
+import types
+from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
+
+import numpy as np
 
 from estimator_spec_ext.compat import estimator as tf_estimator
+from estimator_spec_ext.compat import frames
 from estimator_spec_ext.compat.interception import FUNCTION, METHODS, Interception
 from estimator_spec_ext.compat.logs import quiet_logs
-from estimator_spec_ext.diagnostics import Report, merge_reports
+from estimator_spec_ext.diagnostics import Report, Severity, merge_reports
 from estimator_spec_ext.preflight import api
-from estimator_spec_ext.preflight.facts import UNUSED_STOPPING, Job
+from estimator_spec_ext.preflight.facts import PREDICT, UNUSED_STOPPING, Job
+from estimator_spec_ext.reports.text import short_path
 
 # A loop that waits for the step to move would never end: nothing is trained.
 _MOST_CALLS = 50
+_MOST_ROWS = 1000
+# So many calls of one method that differ from each other are looked at.
+_MOST_JOBS = 3
+_MOST_BYTES = 1 << 20  # of an array that two input functions may share
 
 
 class _Enough(BaseException):
     """Ends a script that goes on calling."""
 
 
+class Unknown(float):
+    """Not a number, and neither are its elements."""
+
+    def __getitem__(self, key: Any) -> 'Unknown':
+        return self
+
+
 class Results(dict[str, Any]):
     """What an intercepted evaluation returns: not a number, whatever is asked for."""
 
-    def __missing__(self, key: str) -> float:
-        return float('nan')
+    def __missing__(self, key: str) -> Unknown:
+        return Unknown('nan')
+
+
+class Predictions(Iterator[Any]):
+    """What an intercepted predict() returns: some rows for `next`, and none for a loop."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_ROWS
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __next__(self) -> Any:
+        self._left -= 1
+        if self._left < 0:  # a loop of `next` waits for the end
+            raise StopIteration
+        return Results()
+
+    def close(self) -> None:
+        """As a generator has it."""
 
 
 def check_quietly(job: Job, **options: Any) -> Report:
@@ -45,16 +83,59 @@ def check_quietly(job: Job, **options: Any) -> Report:
         return api.check_job(job, **options)
 
 
+class _Calls(dict[Any, Any]):
+    """Calls of one method that differ: in the code of their input function or in their hooks."""
+
+    def note(self, value: Any, input_fn: Any, hooks: Any = None) -> None:
+        """Keeps what one call means, unless a call like it was kept."""
+        self.setdefault((_code_of(input_fn), tuple(map(type, hooks or ()))), value)
+
+    def get_nth(self, number: int) -> Any:
+        """What the call of this number means; None when there are fewer."""
+        return next(itertools.islice(self.values(), number, None), None)
+
+
 class _Pieces:
     """What single calls on one estimator tell of its job."""
 
-    def __init__(self, estimator: Any) -> None:
+    def __init__(self, estimator: Any, trained: Iterable[str]) -> None:
         self.estimator = estimator
-        self.train: Any = None
-        self.evaluate: Any = None
-        self.receiver_fn: Any = None
+        self.train, self.evaluate, self.predict = _Calls(), _Calls(), _Calls()
+        self.receiver_fns: dict[Any, None] = {}
         self.calls: collections.Counter[str] = collections.Counter()
         self.has_weights = True
+        self.same_hooks = False
+        self.promised = frozenset(trained)
+        self.checked_train: Any = None
+        self.idle_trainings = 0
+        self._hooks_of_train: list[Any] = []
+
+    def notice_hooks(self, hooks: Iterable[Any]) -> None:
+        """Looks whether train() gets a hook that it was given before."""
+        self.same_hooks |= any(hook is other for hook in hooks for other in self._hooks_of_train)
+        self._hooks_of_train.extend(hooks)
+
+    def jobs(self) -> Iterator[Job]:
+        """The job of the first calls, and those of calls that differ from them."""
+        most = max(map(len, (self.train, self.evaluate, self.predict)))
+        for number in range(min(max(most, 1), _MOST_JOBS)):
+            train, evaluate = self.train.get_nth(number), self.evaluate.get_nth(number)
+            predict, steps = self.predict.get_nth(number), None
+            rounds = self.calls['train']
+            receiver_fns = () if number else tuple(self.receiver_fns)
+            if train is None and evaluate is None and predict is None and not receiver_fns:
+                return
+            if train is None:  # EVAL and PREDICT need the checkpoint of an earlier call
+                train = self.train.get_nth(0) or self.checked_train
+                rounds += 2 * (train is self.checked_train)  # which evaluates meanwhile
+            if train is not None:
+                train, steps = train
+            yield Job(self.estimator, train, evaluate, receiver_fns,
+                      predicts=bool(self.calls['predict']), has_weights=self.has_weights,
+                      nested=False, predict_input_fn=predict, train_steps=steps,
+                      same_hooks=self.same_hooks, promised=self.promised,
+                      rounds=rounds, further=bool(number),
+                      idle_trainings=0 if number else self.idle_trainings)
 
 
 class Script:
@@ -78,6 +159,9 @@ class Script:
         self._notes: list[str] = []
         self._jobs = 0
         self._trained: set[str] = set()
+        self._left: dict[str, tuple[Any, Any]] = {}
+        self._without_predict: dict[int, str] = {}
+        self._last_step: dict[str, int] = {}
         self._hooks: list[Any] = []
         handlers: dict[str, Callable[..., Any]] = {
             name: self._method(name) for name in METHODS}
@@ -117,21 +201,38 @@ class Script:
                 ended = error if isinstance(error, SystemExit) and error.code else None
             except Exception as error:  # noqa: BLE001 - the script is the user's
                 ended = error
+        calls: dict[str, collections.Counter[str]] = {}
         for pieces in self._pieces.values():
             self._check_pieces(pieces)
+            # A new estimator for each round is the same job, if it has the same folder.
+            calls.setdefault(_folder(pieces.estimator), collections.Counter()).update(pieces.calls)
+        for counts in calls.values():
+            self._reports.append(api.judge_calls(None, counts, self._options.get('suppress')))
         if self._jobs and ended is None:
             self._reports.append(api.judge_calls(
                 None, {UNUSED_STOPPING: self._unused_stopping()}, self._options.get('suppress')))
+        if ended is None:
+            self._calm_predict()
         notes = []
         if ended is not None:
             if self._jobs:
-                notes.append(f'the script ended with {type(ended).__name__} after its job was '
-                             'checked; its results were not those of a real run')
+                file, line = frames.error_site(ended)
+                where = '' if file is None else f' at {short_path(file)}:{line}'
+                notes.append(f'the script ended with {type(ended).__name__}{where}, and what '
+                             'follows was not reached: its calls gave no real results')
             else:
                 self._reports.append(api.failed_before_job(ended))
         elif not self._jobs:
             notes.append('the script started no tf.estimator job')
         return notes
+
+    def _calm_predict(self) -> None:
+        """What a script never asks for is worth a note."""
+        asked = {_folder(pieces.estimator) for pieces in self._pieces.values()
+                 if set(pieces.calls) - {'train', 'evaluate'}}
+        for position, folder in self._without_predict.items():
+            if folder not in asked:
+                self._reports[position] = _noted(self._reports[position])
 
     def _unused_stopping(self) -> int:
         """How many early-stopping hooks no call was given, by themselves or inside another hook."""
@@ -143,6 +244,7 @@ class Script:
     def _train_and_evaluate(self, estimator: Any, train_spec: Any, eval_spec: Any,
                             **unused: Any) -> Any:
         self._check(estimator, train_spec, eval_spec)
+        self._pieces_of(estimator).checked_train = train_spec, None
         self._trained.add(_folder(estimator))
         return Results(global_step=getattr(train_spec, 'max_steps', None) or 0), []
 
@@ -150,61 +252,128 @@ class Script:
         self._jobs += 1
         for spec in (train_spec, eval_spec):
             self._hooks.extend(getattr(spec, 'hooks', None) or ())
-        self._reports.append(check_quietly(
-            api.job_of(estimator, train_spec, eval_spec, None), progress=self._say,
-            **self._options))
+        job = dataclasses.replace(api.job_of(estimator, train_spec, eval_spec, None),
+                                  promised=frozenset(self._trained - {_folder(estimator)}))
+        self._check_job(job)
+
+    def _check_job(self, job: Job) -> None:
+        """Checks a job beside what an earlier estimator leaves in the same folder."""
+        folder = _folder(job.estimator)
+        owner, left = self._left.get(folder, (job.estimator, None))
+        if owner is not job.estimator:
+            job = dataclasses.replace(job, earlier=left)
+        if not job.uses_predict:
+            self._without_predict[len(self._reports)] = folder
+        self._reports.append(check_quietly(job, progress=self._say, **self._options))
+        for found in job.leaves:
+            self._left[folder] = job.estimator, found
 
     def _method(self, name: str) -> Callable[..., Any]:
         def caught(estimator: Any, *args: Any, **kwargs: Any) -> Any:
-            pieces = self._pieces.setdefault(id(estimator), _Pieces(estimator))
+            pieces = self._pieces_of(estimator)
             pieces.calls[name] += 1
             if pieces.calls[name] > _MOST_CALLS:
                 raise _Enough
-            self._hooks.extend(kwargs.get('hooks') or (args[1:2] and args[1]) or ())
             if name == 'train':
                 self._trained.add(_folder(estimator))
             # Nothing is trained here: a real run would find what was trained before this call.
             pieces.has_weights &= (_folder(estimator) in self._trained
-                                   or bool(kwargs.get('checkpoint_path')))
-            return getattr(self, f'_{name}', self._export)(pieces, *args, **kwargs)
+                                   or bool(kwargs.get('checkpoint_path'))
+                                   or bool(self._trained) and 'checkpoint_path' in kwargs)
+            return getattr(self, f'_{name}')(pieces, *args, **kwargs)
         return caught
+
+    def _pieces_of(self, estimator: Any) -> _Pieces:
+        if id(estimator) not in self._pieces:
+            # What is trained into its own folder is there for the calls that follow.
+            self._pieces[id(estimator)] = _Pieces(estimator, self._trained - {_folder(estimator)})
+        return self._pieces[id(estimator)]
 
     def _train(self, pieces: _Pieces, input_fn: Any, hooks: Any = None, steps: Any = None,
                max_steps: Any = None, saving_listeners: Any = None) -> Any:
-        if pieces.train is None:
-            pieces.train = tf_estimator.TrainSpec(input_fn, max_steps=max_steps, hooks=hooks,
-                                                  saving_listeners=saving_listeners)
+        self._hooks.extend(hooks or ())
+        pieces.notice_hooks(hooks or ())
+        if max_steps is not None:
+            folder = _folder(pieces.estimator)
+            last = self._last_step.get(folder, 0)
+            pieces.idle_trainings += max_steps <= last
+            self._last_step[folder] = max(last, max_steps)
+        # Of a further call it is not known at which step it begins.
+        spec = tf_estimator.TrainSpec(input_fn, max_steps=None if pieces.train else max_steps,
+                                      hooks=hooks, saving_listeners=saving_listeners)
+        pieces.train.note((spec, steps), input_fn, hooks)
         return pieces.estimator
 
     def _evaluate(self, pieces: _Pieces, input_fn: Any, steps: Any = None, hooks: Any = None,
                   checkpoint_path: Any = None, name: Any = None) -> Any:
-        if pieces.evaluate is None:
-            # evaluate() is called when the script says so: nothing throttles it.
-            pieces.evaluate = tf_estimator.EvalSpec(input_fn, steps=steps, hooks=hooks, name=name,
-                                                    throttle_secs=0)
+        self._hooks.extend(hooks or ())
+        # evaluate() is called when the script says so: nothing throttles it.
+        pieces.evaluate.note(
+            tf_estimator.EvalSpec(input_fn, steps=steps, hooks=hooks, name=name, throttle_secs=0),
+            input_fn, hooks)
         return Results(global_step=0)
 
-    def _predict(self, pieces: _Pieces, input_fn: Any, *unused: Any, **options: Any) -> Any:
-        if pieces.evaluate is None:
-            pieces.evaluate = tf_estimator.EvalSpec(input_fn, steps=1, throttle_secs=0)
-        return iter(())
+    def _predict(self, pieces: _Pieces, input_fn: Any, predict_keys: Any = None, hooks: Any = None,
+                 checkpoint_path: Any = None, yield_single_examples: bool = True) -> Any:
+        self._hooks.extend(hooks or ())
+        pieces.predict.note(input_fn, input_fn)
+        return Predictions()
 
-    def _export(self, pieces: _Pieces, export_dir_base: Any,
-                serving_input_receiver_fn: Any = None, *unused: Any, **options: Any) -> Any:
-        if callable(serving_input_receiver_fn):
-            pieces.receiver_fn = serving_input_receiver_fn
+    def _export_saved_model(self, pieces: _Pieces, export_dir_base: Any,
+                            serving_input_receiver_fn: Any = None, assets_extra: Any = None,
+                            as_text: Any = False, checkpoint_path: Any = None,
+                            experimental_mode: str = PREDICT, **unused: Any) -> Any:
+        if callable(serving_input_receiver_fn) and experimental_mode == PREDICT:
+            pieces.receiver_fns[serving_input_receiver_fn] = None
         return os.fsencode(str(export_dir_base))
 
+    _export_savedmodel = _export_saved_model
+
+    def _experimental_export_all_saved_models(
+            self, pieces: _Pieces, export_dir_base: Any, input_receiver_fn_map: Any = None,
+            *unused: Any, **options: Any) -> Any:
+        receiver_fns = input_receiver_fn_map if isinstance(input_receiver_fn_map, dict) else {}
+        return self._export_saved_model(pieces, export_dir_base, receiver_fns.get(PREDICT))
+
     def _check_pieces(self, pieces: _Pieces) -> None:
-        if pieces.train is None and pieces.evaluate is None and pieces.receiver_fn is None:
-            return
-        self._jobs += 1
-        job = api.job_of(pieces.estimator, pieces.train, pieces.evaluate, pieces.receiver_fn,
-                         predicts=bool(pieces.calls['predict']), has_weights=pieces.has_weights,
-                         nested=False)
-        self._reports.append(check_quietly(job, progress=self._say, **self._options))
-        self._reports.append(api.judge_calls(pieces.estimator, pieces.calls,
-                                             self._options.get('suppress')))
+        for job in pieces.jobs():
+            self._jobs += 1
+            self._check_job(job)
+
+
+def _noted(report: Report) -> Report:
+    """The report with what it says of PREDICT as notes."""
+    return dataclasses.replace(report, findings=tuple(
+        dataclasses.replace(finding, severity=Severity.INFO)
+        if finding.where.mode == PREDICT else finding for finding in report.findings))
+
+
+def _code_of(function: Any, depth: int = 0) -> Any:
+    """What tells one input function from another: two lambdas of one line are alike."""
+    if isinstance(function, functools.partial) and depth < 5:
+        return (_code_of(function.func, depth + 1), tuple(map(_value_of, function.args)),
+                tuple((name, _value_of(value)) for name, value in function.keywords.items()))
+    if isinstance(function, types.MethodType):
+        return _code_of(function.__func__, depth + 1), id(function.__self__)
+    if not isinstance(function, types.FunctionType) or depth >= 5:
+        return id(function)
+    try:
+        inside = tuple(_value_of(cell.cell_contents, depth + 1)
+                       for cell in function.__closure__ or ())
+    except ValueError:  # an empty cell
+        inside = ()
+    return function.__code__, inside
+
+
+def _value_of(argument: Any, depth: int = 0) -> Any:
+    """Something that is equal for equal arguments, as far as that is cheap to tell."""
+    if isinstance(argument, np.ndarray) and argument.dtype != object and (
+            argument.nbytes <= _MOST_BYTES):
+        return argument.shape, argument.tobytes()
+    if isinstance(argument, types.FunctionType):
+        return _code_of(argument, depth)
+    known = isinstance(argument, (str, int, float)) or argument is None
+    return argument if known else id(argument)
 
 
 def _folder(estimator: Any) -> str:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Optional
 
 from estimator_spec_ext import describe
 from estimator_spec_ext.compat import checkpoints, tf, v1
 from estimator_spec_ext.compat.logs import quiet_logs
-from estimator_spec_ext.preflight.facts import WarmStart
+from estimator_spec_ext.preflight.facts import Job, WarmStart
 
 # The last part of the names of statistics that batch normalisation keeps.
 _MOVING = ('moving_mean', 'moving_variance', 'renorm_mean', 'renorm_stddev')
+
+
+def is_promised(job: Job) -> bool:
+    """Whether the source of warm starting is not there yet, because the script trains it before."""
+    settings = checkpoints.warm_start_settings(job.estimator)
+    if settings is None or not job.promised:
+        return False
+    source = settings.ckpt_to_initialize_from
+    if not isinstance(source, str) or checkpoints.read_checkpoint(source) is not None:
+        return False
+    path = os.path.abspath(source)
+    return any(path == folder or os.path.dirname(path) == folder for folder in job.promised)
 
 
 def look(estimator: Any, checkpoint: Optional[checkpoints.Checkpoint]) -> Optional[WarmStart]:
@@ -55,8 +68,9 @@ def attempt(settings: Any) -> WarmStart:
                 checkpoints.run_warm_start(settings)
         except Exception as raised:  # noqa: BLE001 - whatever TensorFlow says is the finding
             error = raised
+    trainable = tuple(variable.name.partition(':')[0] for variable in v1.trainable_variables())
     return WarmStart(settings, tuple(sorted(chosen)), _moving(source, chosen), missing, differing,
-                     error)
+                     error, trainable=trainable)
 
 
 def with_statistics(settings: Any) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Iterator, Optional
 
 from estimator_spec_ext.compat import graphs, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
-from estimator_spec_ext.facts import SpecFacts
+from estimator_spec_ext.facts import JobContext, SpecFacts
 from estimator_spec_ext.hooks import class_name, is_stock, stored_attributes
 from estimator_spec_ext.rule import EVAL, Rule
 from estimator_spec_ext.rules.hooks_listed import running_hooks
@@ -14,6 +15,12 @@ from estimator_spec_ext.rules.hooks_listed import running_hooks
 _SUMMARY_TYPES = frozenset({
     'ScalarSummary', 'HistogramSummary', 'ImageSummary', 'AudioSummary', 'TensorSummary',
     'TensorSummaryV2', 'MergeSummary'})
+
+
+def summary_name(summary: Any) -> str:
+    """What a summary is called, without its scopes and the number that makes it unique."""
+    op = graphs.as_op(summary)
+    return '' if op is None else re.sub(r'_\d+$', '', op.name.rsplit('/', 1)[-1])
 
 
 def _eval() -> dict[str, Any]:
@@ -136,7 +143,8 @@ class EvalSummariesNotSaved(Rule):
     """The summaries of EVAL are not saved.
 
     What it finds: summaries in the graph of EVAL that no evaluation hook holds. Model code that
-    makes the same summaries in every mode is the usual reason, so this is information.
+    makes the same summaries in every mode is the usual reason, so this is information, unless TRAIN
+    is known not to have them.
 
     Why it matters: Estimator saves summaries in TRAIN alone. An image or a histogram that was made
     for EVAL never reaches TensorBoard, without a word.
@@ -149,12 +157,12 @@ class EvalSummariesNotSaved(Rule):
         merged = tf.compat.v1.summary.merge_all()
         evaluation_hooks=[SummarySaverHook(1, output_dir=d, summary_op=merged)]
 
-    When to suppress: it is information only.
+    When to suppress: when the summaries of EVAL are not wanted.
     """
 
     code = 'ESX611'
     slug = 'eval-summaries-not-saved'
-    severity = Severity.INFO
+    severity = Severity.WARNING
     stage = 'spec'
     modes = (EVAL,)
     mistakes = ('H5',)
@@ -169,13 +177,18 @@ class EvalSummariesNotSaved(Rule):
         held = (graphs.as_op(value) for value in facts.hook_ops)
         if any(op is not None and op.type in _SUMMARY_TYPES for op in held):
             return
-        first = summaries[0]
+        alone = [] if facts.context.train_summaries is None else [
+            summary for summary in summaries
+            if summary_name(summary) not in facts.context.train_summaries]
+        first = (alone or summaries)[0]
+        count = len(alone or summaries)
         yield self.finding(
-            facts, f'no hook saves the {len(summaries)} '
-                   f'{"summary" if len(summaries) == 1 else "summaries"} of EVAL', op=first,
+            facts, f'no hook saves the {count} {"summary" if count == 1 else "summaries"} of EVAL'
+                   + (' that TRAIN does not have' if alone else ''), op=first,
             hint='where they are wanted, add evaluation_hooks=[tf.compat.v1.train.SummarySaverHook'
                  '(save_steps=1, output_dir=..., summary_op=tf.compat.v1.summary.merge_all())]',
-            field='evaluation_hooks', expected='a SummarySaverHook', actual='none')
+            field='evaluation_hooks', expected='a SummarySaverHook', actual='none',
+            severity=None if alone else Severity.INFO)
 
     @staticmethod
     def bad() -> Any:
@@ -204,4 +217,10 @@ def _hook_of_ones_own() -> Any:
     return {**fields, 'evaluation_hooks': [_SavesItself(v1.summary.merge_all())]}
 
 
+def _alone() -> Any:
+    """TRAIN has another summary."""
+    return {**_eval(), 'context': JobContext(train_summaries=frozenset({'loss'}))}
+
+
+EvalSummariesNotSaved.more_bad = (_alone,)
 EvalSummariesNotSaved.more_good = (_hook_of_ones_own,)

@@ -27,6 +27,8 @@ class Job:
       environ: environment variables while it runs.
       folder: a temporary folder that goes with the job.
       time_limit: seconds for all rehearsals.
+      script: what a script that calls the methods of the estimator tells beside, by the names of
+        `preflight.facts.Job`.
     """
 
     estimator: Any
@@ -38,6 +40,7 @@ class Job:
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
     folder: Any = None
     time_limit: float = 600.
+    script: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def input_fn() -> Any:

@@ -171,3 +171,64 @@ class TrainEvaluateLoop(Rule):
     def good() -> Any:
         """One round."""
         return _called(train=1, evaluate=1)
+
+
+def _again(idle: int, train: Any = jobs.endless_input_fn) -> Any:
+    return jobs.job(train=train, receiver=None,
+                    script={'nested': False, 'rounds': 2, 'idle_trainings': idle})
+
+
+def good_one_pass() -> Any:
+    """Each call trains for one pass of the data, which is far from max_steps."""
+    return _again(1, jobs.input_fn)
+
+
+class IdleTraining(Rule):
+    """A train() trains nothing: an earlier call has reached its max_steps.
+
+    What it finds: a script that calls train() of one estimator again with a max_steps that is not
+    beyond that of an earlier call, and data that do not end before.
+
+    Why it matters: max_steps counts from the first step of all trainings in model_dir. The call
+    logs one line and returns; the evaluations that follow are all of one checkpoint.
+
+    Bad:
+        for epoch in range(10):
+            estimator.train(input_fn, max_steps=1000)
+
+    Good:
+        for epoch in range(10):
+            estimator.train(input_fn, max_steps=1000 * (epoch + 1))
+
+    When to suppress: when a hook ends the earlier calls before max_steps.
+    """
+
+    code = 'ESX869'
+    slug = 'training-idle'
+    severity = Severity.WARNING
+    stage = 'config'
+    mistakes = ('D2',)
+    more_good = (good_one_pass,)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        job = getattr(facts, 'job', None)
+        if job is None or not job.idle_trainings or facts.train is None or facts.stops:
+            return
+        batches, last = facts.train.cardinality, job.train_spec.max_steps
+        if batches == 'infinite' or isinstance(batches, int) and batches >= last:
+            yield self.finding(
+                facts, f'{job.idle_trainings} {"call" if job.idle_trainings == 1 else "calls"} of '
+                       'train() will train nothing: an earlier one reaches max_steps',
+                field='max_steps',
+                hint='call it once, or give steps, which counts from where the last call ended',
+                expected='a max_steps beyond the last one', actual='one that was reached')
+
+    @staticmethod
+    def bad() -> Any:
+        """The second of two rounds."""
+        return _again(1)
+
+    @staticmethod
+    def good() -> Any:
+        """Each call goes further."""
+        return _again(0)

@@ -128,7 +128,7 @@ class HookForeignWhenRun(Rule):
     def check(self, facts: Any) -> Iterator[Finding]:
         for rehearsed, crash in crashed(facts, 'foreign'):
             # Another train() in the same process; most jobs call it once.
-            resumed = rehearsed.name == 'resume'
+            resumed = rehearsed.name == 'resume' and not facts.job.same_hooks
             yield self.finding(
                 rehearsed, f'{_who(crash)} uses a tensor or op of another graph in '
                            f'{DOING[rehearsed.name]}', op=crash.place, actual=crash.text,

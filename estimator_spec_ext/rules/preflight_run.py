@@ -162,7 +162,7 @@ class HookChangesFinalizedGraph(Rule):
 
     def check(self, facts: Any) -> Iterator[Finding]:
         for rehearsed, crash in crashed(facts, 'finalized'):
-            hook = crash.details.get('hook', 'a hook')
+            hook = crash.details.get('hook', 'a hook, or Scaffold.init_fn,')
             method = crash.details.get('method')
             at = f'{hook}.{method}' if method else hook
             yield self.finding(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any, Iterator, Optional
 
@@ -68,6 +69,25 @@ def bad_too_patient() -> Any:
     return stopping_job(steps=1000)
 
 
+def bad_afterwards() -> Any:
+    """evaluate() is called when train() is over."""
+    return dataclasses.replace(stopping_job(), script={'nested': False})
+
+
+def good_in_turns() -> Any:
+    """train() and evaluate() are called again and again."""
+    return dataclasses.replace(stopping_job(), script={'nested': False, 'rounds': 3})
+
+
+def good_in_memory() -> Any:
+    """Another hook evaluates."""
+    first = jobs.job()
+    os.makedirs(first.estimator.eval_dir())
+    hooks = [tf_estimator.experimental.InMemoryEvaluatorHook(first.estimator, jobs.input_fn, 1),
+             tf_estimator.experimental.stop_if_no_decrease_hook(first.estimator, 'loss', 50)]
+    return jobs.job(folder=first.folder, train_hooks=hooks, evaluate=None)
+
+
 def good_named() -> Any:
     """The hook is told the folder of the named evaluation."""
     return stopping_job(eval_options={'name': 'valid'}, folder='eval_valid')
@@ -78,7 +98,8 @@ class EarlyStoppingBlind(Rule):
 
     What it finds: a hook of `tf.estimator.experimental` that reads another folder than the
     evaluations write, or a metric that EVAL does not have, or is among the hooks of EVAL; or a job
-    without EVAL. That max_steps comes before the hook may stop is a note.
+    without EVAL, or whose EVAL comes when training is over. That max_steps comes before the hook
+    may stop is a note.
 
     Why it matters: the hook reads event files. Where there are none it never stops, without a word;
     a metric that is missing ends training with a KeyError after the first evaluation.
@@ -97,8 +118,9 @@ class EarlyStoppingBlind(Rule):
     severity = Severity.ERROR
     stage = 'config'
     mistakes = ('H7',)
-    more_bad = (bad_metric, bad_no_evaluation, bad_in_eval, bad_in_spec, bad_too_patient)
-    more_good = (good_named,)
+    more_bad = (bad_metric, bad_no_evaluation, bad_in_eval, bad_in_spec, bad_too_patient,
+                bad_afterwards)
+    more_good = (good_named, good_in_turns, good_in_memory)
 
     def check(self, facts: Any) -> Iterator[Finding]:
         yield from self._of_eval(facts)
@@ -112,6 +134,16 @@ class EarlyStoppingBlind(Rule):
                            f'ends at {last}', field=field,
                     hint='give it fewer steps, or leave it out', expected=f'less than {last}',
                     actual=str(watched.first_step), severity=Severity.INFO)
+            if any(isinstance(hook, tf_estimator.experimental.InMemoryEvaluatorHook)
+                   for hook in facts.job.train_spec.hooks or ()):
+                continue  # it evaluates in the midst of TRAIN
+            if spec is not None and not facts.job.nested and facts.job.rounds < 2:
+                yield self.finding(
+                    facts, 'an early-stopping hook waits for evaluations, which come when training '
+                           'is over', hint='use tf.estimator.train_and_evaluate with an EvalSpec',
+                    field=field, expected='evaluations during TRAIN',
+                    actual='evaluate() after train()', severity=Severity.WARNING)
+                continue
             if spec is None:
                 yield self.finding(
                     facts, 'an early-stopping hook waits for evaluations, and the job has none',

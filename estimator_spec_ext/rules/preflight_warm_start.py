@@ -204,10 +204,12 @@ class WarmStartMatchesNothing(Rule):
                 or warm.settings.vars_to_warm_start is None):
             return
         chosen = warm.settings.vars_to_warm_start
-        shown = repr(chosen) if isinstance(chosen, str) else describe.value(chosen)
+        shown = (repr(chosen) if isinstance(chosen, str) else
+                 f'[{describe.names([repr(each) for each in chosen], 2)}]')
+        there = describe.names([repr(name) for name in warm.trainable], 2)
         yield self.finding(
             facts.train, f'warm start matches no variable: vars_to_warm_start is {shown}',
-            hint='match the names from their start, e.g. \'bert/encoder/.*\'',
+            hint=f'match the names from their start; this model has {there}',
             expected='at least one variable', actual=shown)
 
     more_bad = (bad_empty_map,)
