@@ -22,6 +22,8 @@ _LIBRARIES = tuple(_SITE + name + os.sep for name in (
 _DISTRIBUTE = os.sep.join(('', 'tensorflow', 'python', 'distribute', 'input_'))
 # The second is that of TensorFlow 2.12.
 _NN = (os.sep + 'nn_impl_distribute.py', os.sep + 'nn_impl.py')
+_OPTIMIZER = os.sep.join(('', 'training', 'optimizer.py'))
+_SCHEDULES = ('learning_rate_decay.py', 'learning_rate_schedule.py')
 _OVER_REPLICAS = ('compute_average_loss', 'scale_regularization_loss')
 # Marks the copy of an Estimator that works in a scratch folder.
 REHEARSAL = '_ese_is_rehearsal'
@@ -53,11 +55,7 @@ def _innermost(frames: Any) -> tuple[Optional[str], Optional[int]]:
 
 def op_site(op: Any) -> tuple[Optional[str], Optional[int]]:
     """The file and line of the user's code that made `op`; (None, None) when it is not known."""
-    try:
-        frames = op.traceback
-    except Exception:  # noqa: BLE001 - an op of an imported graph may have none
-        return None, None
-    return _innermost(frames) if frames is not None else (None, None)
+    return _innermost(_frames_of(op))
 
 
 def error_site(error: BaseException) -> tuple[Optional[str], Optional[int]]:
@@ -106,19 +104,29 @@ def calling_config() -> Any:
 
 def made_by_loss_function(op: Any) -> bool:
     """Whether `tf.nn` made this op of a loss to suit the sum over replicas."""
-    try:
-        frames = op.traceback
-    except Exception:  # noqa: BLE001 - an op of an imported graph may have none
-        return False
     return any(frame.name in _OVER_REPLICAS and frame.filename.endswith(_NN)
-               for frame in frames or ())
+               for frame in _frames_of(op))
+
+
+def made_by_loss_scaling(op: Any) -> bool:
+    """Whether a TF1 optimizer made this op to divide the loss by the number of replicas."""
+    return any(frame.name == '_scale_loss' and frame.filename.endswith(_OPTIMIZER)
+               for frame in _frames_of(op))
+
+
+def made_by_schedule(op: Any) -> bool:
+    """Whether a learning-rate schedule of TensorFlow's or Keras's made this op."""
+    return any(frame.filename.endswith(_SCHEDULES) for frame in _frames_of(op))
 
 
 def made_by_tensorflow_input(op: Any) -> bool:
     """Whether Estimator or a strategy made this iterator of a data set that input_fn returned."""
-    try:
-        frames = op.traceback
-    except Exception:  # noqa: BLE001 - an op of an imported graph may have none
-        return False
     return any(frame.name == 'parse_input_fn_result' or _DISTRIBUTE in frame.filename
-               for frame in frames or ())
+               for frame in _frames_of(op))
+
+
+def _frames_of(op: Any) -> Any:
+    try:
+        return op.traceback or ()
+    except Exception:  # noqa: BLE001 - an op of an imported graph may have none
+        return ()

@@ -123,3 +123,11 @@ def _example() -> Any:
     def never_made() -> None:
         """Its code is a constant of `_example`, and nothing else."""
     return never_made
+
+
+def is_set_in_own_session(variable: Any) -> bool:
+    """Whether Keras has set the variable by `set_weights` or `load_weights`, in a graph.
+
+    It does so in a session of its own, which is not the one that the Estimator trains in.
+    """
+    return getattr(variable, '_assign_op', None) is not None

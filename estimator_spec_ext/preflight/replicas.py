@@ -1,4 +1,4 @@
-"""Losses that are divided by the number of replicas although the optimizer does that already."""
+"""Losses and gradients divided by the number of replicas, as the optimizer does already."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import io
 import linecache
 import math
 import tokenize
-from typing import Any
+from typing import Any, Iterable
 
 from estimator_spec_ext.code_names import names_of
-from estimator_spec_ext.compat import distribution, frames, tf
+from estimator_spec_ext.compat import distribution, frames, graphs, tf
 from estimator_spec_ext.compat import estimator_internals as internals
 
 _NAME = 'num_replicas_in_sync'
@@ -18,7 +18,7 @@ _SUMS = ('Add', 'AddV2', 'AddN')
 
 
 def divided_loss(tap: internals.Tap) -> Any:
-    """The op that divides the loss of a replica by the number of replicas; None without one.
+    """The op that divides the loss or the gradients of a replica by the number of replicas.
 
     A division by 2 may mean anything: it counts only when model_fn, or a function that it calls,
     asks a strategy for the number, and the number is not written in that line.
@@ -27,7 +27,7 @@ def divided_loss(tap: internals.Tap) -> Any:
       tap: the build, in a replica of TRAIN.
 
     Returns:
-      The op, where a TF1 optimizer divides the loss once more.
+      The op, where a TF1 optimizer divides the loss once more; None without one.
     """
     replicas = distribution.replica()[1]
     loss = tap.fields.get('loss')
@@ -35,19 +35,54 @@ def divided_loss(tap: internals.Tap) -> Any:
             or not internals.loss_is_scaled(tap.graph)):
         return None
     asks = _NAME in names_of(tap.model_fn)
-    todo = [(loss.op, True, 0)]
+    # What the optimizer was given need not be the loss that is reported.
+    given = [op.inputs[0].op for op in tap.graph.get_operations()
+             if op.type == 'Mul' and frames.made_by_loss_scaling(op)]
+    found = _division(dict.fromkeys([loss.op, *given]), replicas, asks)
+    return found if found is not None or not asks else _divided_gradient(tap.graph, replicas)
+
+
+def _division(losses: Iterable[Any], replicas: int, asks: bool) -> Any:
+    """The op that divides one of the losses."""
+    todo = [(op, True, 0) for op in reversed(list(losses))]
     while todo:
         op, alone, depth = todo.pop()
         if frames.made_by_loss_function(op) and op.type in ('RealDiv', 'DivNoNan'):
             return op
-        if asks and alone and math.isclose(_divisor(op), replicas, rel_tol=1e-6) and (
-                not _is_written(op, replicas)):
+        if asks and (alone and _divides(op, replicas) or _averages_over_all(op, replicas)):
             return op
         rest = [tensor.op for tensor in op.inputs if tf.get_static_value(tensor) is None]
         if depth < _STEPS_BACK and (op.type in _SUMS or len(rest) == 1 and op.type in (
                 'Identity', 'Reshape', 'RealDiv', 'Mul', 'Squeeze', 'Sum')):
             todo += [(each, alone and op.type not in (*_SUMS, 'Sum'), depth + 1) for each in rest]
     return None
+
+
+def _divides(op: Any, replicas: int) -> bool:
+    return math.isclose(_divisor(op), replicas, rel_tol=1e-6) and not _is_written(op, replicas)
+
+
+def _averages_over_all(op: Any, replicas: int) -> bool:
+    """Whether a sum over the rows of a replica is divided by the number of rows of all."""
+    divisor = _divisor(op)
+    if op.inputs and op.inputs[0].op.type == 'Sum' and divisor:
+        elements = op.inputs[0].op.inputs[0].shape.num_elements()
+        return elements is not None and math.isclose(divisor, elements * replicas, rel_tol=1e-6)
+    return False
+
+
+def _divided_gradient(graph: tf.Graph, replicas: int) -> Any:
+    """An op that divides a gradient by the number of replicas."""
+    for op in graph.get_operations():
+        # tf.gradients divides too, to differentiate a division.
+        if op.type in ('RealDiv', 'Mul') and not _is_of_gradients(op) and _divides(op, replicas):
+            if any(_is_of_gradients(tensor.op) for tensor in op.inputs):
+                return op
+    return None
+
+
+def _is_of_gradients(op: Any) -> bool:
+    return graphs.differentiated_op(op) is not None
 
 
 def _divisor(op: Any) -> float:

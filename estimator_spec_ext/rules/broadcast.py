@@ -12,16 +12,18 @@ from estimator_spec_ext.graph import INPUT_TYPES
 from estimator_spec_ext.rule import EVAL, TRAIN, Rule
 from estimator_spec_ext.rules import training
 
-_MEETING = frozenset({'Sub', 'SquaredDifference', 'Mul', 'RealDiv', 'Div', 'DivNoNan'})
+_MEETING = frozenset({'Sub', 'SquaredDifference', 'Mul', 'RealDiv', 'Div', 'DivNoNan', 'Xlogy',
+                      'Xdivy', 'Xlog1py', 'Maximum', 'Minimum', 'Atan2'})
 _COMPARING = ('Equal', 'NotEqual')
 _CHOOSING = 'SelectV2'  # tf.where, whose condition broadcasts against what it chooses from
 # Between an op and the loss there may be only these: what works row by row, and means and sums.
 _PASSING = _MEETING | frozenset({
     'Mean', 'Sum', 'Add', 'AddV2', 'AddN', 'Neg', 'Abs', 'Square', 'Sqrt', 'Rsqrt', 'Pow', 'Exp',
-    'Log', 'Log1p', 'Maximum', 'Minimum', 'Select', 'SelectV2', 'Softplus', 'Sigmoid', 'Relu',
+    'Log', 'Log1p', 'Select', 'SelectV2', 'Softplus', 'Sigmoid', 'Relu', 'Cos', 'Sin', 'Acos',
     'Tanh', 'Cast', 'Identity', 'IdentityN', 'StopGradient', 'Reshape', 'Squeeze', 'ExpandDims',
-    'CheckNumerics', 'ClipByValue', 'Reciprocal', 'Xlogy', 'Xdivy', 'Erf', 'Sign', 'Pack',
+    'CheckNumerics', 'ClipByValue', 'Reciprocal', 'Erf', 'Sign', 'Pack',
     'L2Loss', 'Cosh', 'Expm1', 'Lgamma', 'Relu6', 'Elu', 'LeakyRelu'})
+_PICKING = ('GatherV2', 'TopKV2')  # a part of the errors: tf.boolean_mask, the hardest examples
 _EXPANDING = ('ExpandDims', 'Reshape', 'StridedSlice')
 _ROW_WISE = ('Identity', 'Cast', 'Sigmoid', 'Tanh', 'Relu', 'Exp')
 _CALLING = ('PartitionedCall', 'StatefulPartitionedCall')  # of a tf.function
@@ -36,7 +38,8 @@ class LossBroadcasts(Rule):
     means and sums, a difference, product, quotient or tf.where of shapes (?,) and (?, 1), or (n,)
     and (n, 1), where one side is computed from trainable variables and the other from the input
     alone. In EVAL also an equality of such shapes. A warning where one side was given its last
-    dimension just there, as for a comparison of all pairs.
+    dimension just there, as for a comparison of all pairs, or has a known length where the other's
+    is unknown.
 
     Why it matters: the result has shape (?, ?) and compares each prediction with the labels of all
     rows. The loss goes down, towards a model that predicts the mean. Nothing says so.
@@ -82,7 +85,8 @@ class LossBroadcasts(Rule):
     def _square(self, facts: SpecFacts, op: Any, sides: tuple[Any, Any], field: str,
                 place: Any = None) -> Finding:
         made, given = (describe.shape_text(_shape(side)) for side in sides)
-        pairs = any(side.shape.rank == 2 and side.op.type in _EXPANDING for side in sides)
+        pairs = (any(side.shape.rank == 2 and side.op.type in _EXPANDING for side in sides)
+                 or _size(sides[0]) != _size(sides[1]))
         return self.finding(
             facts, f'{op.type} of {made} from the model and {given} from the input compares all '
             'pairs of rows', field=field, op=op if place is None else place,
@@ -145,6 +149,8 @@ def _on_the_way(loss: Any) -> Iterator[tuple[Any, Optional[_Body]]]:
             if graph is not None:
                 body = _Body(graph, op, body)
                 inputs = [body.outputs[tensor.value_index]]
+        elif op.type in _PICKING and tensor.shape.rank in (None, 1):
+            inputs = op.inputs[:1]
         elif op.type in _PASSING:
             if op.type in _MEETING or op.type == _CHOOSING:
                 yield op, body
@@ -170,7 +176,13 @@ def _sides(facts: SpecFacts, op: Any, body: Optional[_Body] = None) -> Optional[
         return None  # A constant, e.g. thresholds; where both are constants, all the data are.
     if left_made == right_made:
         return None
-    return (left, right) if left_made else (right, left)
+    made, given = (left, right) if left_made else (right, left)
+    # Of the model, n numbers may be one a class; of the input alone they are one a row.
+    return None if _size(made) is not None and _size(given) is None else (made, given)
+
+
+def _size(tensor: Any) -> Optional[int]:
+    return _shape(tensor).as_list()[0]
 
 
 def _shape(tensor: Any) -> tf.TensorShape:
@@ -185,14 +197,14 @@ def _shape(tensor: Any) -> tf.TensorShape:
 
 
 def _is_row_and_column(left: tf.TensorShape, right: tf.TensorShape) -> bool:
-    """Whether the shapes are (n,) and (n, 1), with one n above 1 or both unknown."""
+    """Whether the shapes are (n,) and (n, 1), with one n above 1, or unknown in one or both."""
     if left.rank is None or right.rank is None or left.rank + right.rank != 3:
         return False
     row, column = (left, right) if left.rank == 1 else (right, left)
     if row.rank != 1:
         return False
     (size,), (rows, last) = row.as_list(), column.as_list()
-    return last == 1 and size == rows and size != 1
+    return last == 1 and 1 not in (size, rows) and (size == rows or None in (size, rows))
 
 
 def _origin(facts: SpecFacts, tensor: Any, body: Optional[_Body]) -> tuple[bool, bool]:
@@ -310,6 +322,41 @@ def _bad_accuracy() -> Any:
     return {'mode': 'eval', 'loss': loss, 'eval_metric_ops': {'accuracy': accuracy}}
 
 
+def _bad_known_length() -> Any:
+    """Labels reshaped to the batch size in params: a warning."""
+    scores, labels = _scores()
+    labels = tf.reshape(labels, [32])
+    return _fields(tf.reduce_mean(tf.abs(tf.subtract(scores, labels, name='error'))))
+
+
+def _bad_angle() -> Any:
+    """One minus the cosine of a difference."""
+    scores, labels = _scores()
+    error = tf.subtract(labels[:, 0], scores, name='error')
+    return _fields(tf.reduce_mean(1. - tf.cos(error)))
+
+
+def _bad_xlogy() -> Any:
+    """A cross entropy by hand."""
+    scores, labels = _scores()
+    return _fields(-tf.reduce_mean(tf.math.xlogy(labels[:, 0], tf.sigmoid(scores), name='error')))
+
+
+def _bad_hardest() -> Any:
+    """Only some of the errors count."""
+    scores, labels = _scores()
+    errors = tf.abs(tf.subtract(tf.squeeze(scores, 1), labels, name='error'))
+    hardest, _ = tf.nn.top_k(tf.boolean_mask(errors, errors < 10.), 2)
+    return _fields(tf.reduce_mean(hardest))
+
+
+def _good_classes() -> Any:
+    """A column of labels meets the numbers of the classes, which the batch gives."""
+    scores, labels = _scores()
+    centers = tf.reduce_mean(tf.tile(scores, [1, 4]), 0)
+    return _fields(tf.reduce_mean(tf.abs(labels - centers)))
+
+
 def _good_keras_class() -> Any:
     scores, labels = _scores()
     return _fields(tf.keras.losses.MeanSquaredError()(labels[:, 0], scores))
@@ -347,6 +394,8 @@ def _good_thresholds() -> Any:
 
 LossBroadcasts.more_bad = (_bad_keras_function, _bad_weights, _bad_log_cosh, _bad_chosen,
                            _bad_squeezed_without_axis, _bad_expanded, _bad_accuracy,
-                           _bad_in_function, _bad_all_in_function)
+                           _bad_in_function, _bad_all_in_function, _bad_known_length, _bad_angle,
+                           _bad_xlogy, _bad_hardest)
 LossBroadcasts.more_good = (_good_keras_class, _good_pairs_of_predictions, _good_pairs_of_labels,
-                            _good_levels, _good_thresholds, _good_chosen, _good_in_function)
+                            _good_levels, _good_thresholds, _good_chosen, _good_in_function,
+                            _good_classes)

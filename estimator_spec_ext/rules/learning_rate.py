@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Iterator, Optional
 
-from estimator_spec_ext.compat import graphs, tf, v1
+from estimator_spec_ext.compat import frames, graphs, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.graph import PLACEHOLDER_TYPES, VariableInfo
@@ -24,9 +24,9 @@ class ScheduleStandsStill(Rule):
 
     What it finds: a learning rate that is computed from a counter (one integer, or one number
     called step, epoch or the like, that starts at 0 or 1), where no training step writes this
-    counter, nor any other variable from which the rate is computed; or one that is a variable, with
-    an op that changes it, which no step runs. Silent beside hooks of classes that are not
-    TensorFlow's, which may set it.
+    counter, nor any other variable from which the rate is computed; or a schedule of TensorFlow's
+    whose step is a Python number; or a rate that is a variable, with an op that changes it, which
+    no step runs. Silent beside hooks of classes that are not TensorFlow's, which may set it.
 
     Why it matters: the rate keeps its first value, through warm-up 0, and nothing says so.
 
@@ -51,6 +51,13 @@ class ScheduleStandsStill(Rule):
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if facts.opaque_hooks or not facts.shows_training:
             return
+        fixed = _fixed_schedule(facts)
+        if fixed is not None:
+            yield self.finding(
+                facts, 'the learning rate is a schedule of a step that is a number, and never '
+                       'changes', field='train_op', op=fixed,
+                hint='hand tf.compat.v1.train.get_or_create_global_step() to the schedule',
+                expected='a counter that training advances', actual='a constant')
         for info, changes in _idle_rates(facts):
             if _is_rate(facts, info) or _rate(facts, info) is not None:
                 yield self.finding(
@@ -78,6 +85,34 @@ class ScheduleStandsStill(Rule):
     def good() -> Any:
         """The global step."""
         return _with_rate(v1.train.exponential_decay(.1, v1.train.get_global_step(), 10, .9))
+
+
+def _fixed_schedule(facts: SpecFacts) -> Optional[Any]:
+    """An op of a schedule that is computed from constants alone."""
+    for op in next(iter(facts.updated[info] for info in facts.trained), ()):
+        if not op.type.startswith(_APPLYING):
+            continue
+        for tensor in op.inputs:
+            if tensor.dtype.is_floating and tensor.shape.rank == 0 and tensor.op.type != 'Const':
+                before = _constants_before(tensor.op)
+                made = [each for each in before if frames.made_by_schedule(each)]
+                if made:
+                    return tensor.op
+    return None
+
+
+def _constants_before(op: Any) -> list[Any]:
+    """All ops that a number is computed from; [] where one of them is more than a constant."""
+    seen, stack = {op}, [op]
+    while stack:
+        current = stack.pop()
+        if not current.inputs and current.type != 'Const' or len(seen) > _MAX_WALK:
+            return []
+        for tensor in current.inputs:
+            if tensor.op not in seen:
+                seen.add(tensor.op)
+                stack.append(tensor.op)
+    return [each for each in seen if each.type != 'Const']
 
 
 def _idle_counters(facts: SpecFacts) -> list[VariableInfo]:
@@ -293,8 +328,13 @@ def _good_no_rate() -> Any:
     return training.train_fields(loss, training.minimize(loss))
 
 
+def _bad_number() -> Any:
+    """The step of the schedule is 0 for ever."""
+    return _with_rate(v1.train.cosine_decay(.1, 0, 20))
+
+
 ScheduleStandsStill.more_bad = (_bad_pieces, _bad_by_hand, _bad_keras_schedule, _bad_local,
-                               _bad_not_lowered)
+                               _bad_not_lowered, _bad_number)
 ScheduleStandsStill.more_good = (_good_counted, _good_constants, _good_rate_variable, _good_hook,
                                  _good_no_rate, _good_lowered, _good_fed,
                                  _good_collected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Iterator
 
 from estimator_spec_ext.compat import estimator as tf_estimator
-from estimator_spec_ext.compat import tf, v1
+from estimator_spec_ext.compat import graphs, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.rule import Rule
 from estimator_spec_ext.rules import jobs
@@ -78,6 +78,58 @@ def _faster(features: Any, labels: Any, mode: str) -> Any:
     return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
 
+def _given_divided(features: Any, labels: Any, mode: str) -> Any:
+    """The loss that is reported is whole; the optimizer is given a part of it."""
+    prediction = jobs.linear(features)
+    if mode != 'train':
+        return jobs.spec(mode, prediction, labels)
+    loss = tf.reduce_mean(tf.square(prediction - labels))
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    train_op = v1.train.AdamOptimizer().minimize(loss / replicas, v1.train.get_global_step())
+    return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
+def _gradients_divided(features: Any, labels: Any, mode: str) -> Any:
+    """The gradients are divided by hand."""
+    prediction = jobs.linear(features)
+    if mode != 'train':
+        return jobs.spec(mode, prediction, labels)
+    loss = tf.reduce_mean(tf.square(prediction - labels))
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    optimizer = v1.train.GradientDescentOptimizer(.01)
+    pairs = [(gradient / replicas, variable)
+             for gradient, variable in optimizer.compute_gradients(loss)]
+    train_op = optimizer.apply_gradients(pairs, v1.train.get_global_step())
+    return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
+def _all_rows(features: Any, labels: Any, mode: str) -> Any:
+    """A sum over the rows of a replica, divided by those of all replicas."""
+    prediction = jobs.linear(features)
+    if mode != 'train':
+        return jobs.spec(mode, prediction, labels)
+    rows = 4 * tf.distribute.get_strategy().num_replicas_in_sync
+    errors = tf.square(tf.ensure_shape(prediction, [4, 1]) - labels)
+    loss = tf.reduce_sum(errors) / rows
+    train_op = v1.train.AdamOptimizer(.01).minimize(loss, v1.train.get_global_step())
+    return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
+def bad_given() -> Any:
+    """Divided where it is given to the optimizer."""
+    return _mirrored(_given_divided)
+
+
+def bad_gradients() -> Any:
+    """The gradients are divided."""
+    return _mirrored(_gradients_divided)
+
+
+def bad_all_rows() -> Any:
+    """The mean over the rows of all replicas."""
+    return _mirrored(_all_rows)
+
+
 def good_learning_rate() -> Any:
     """Half of the squared error, and a learning rate for two replicas."""
     return _mirrored(_faster)
@@ -106,7 +158,8 @@ class LossDividedTwice(Rule):
 
     What it finds: under a strategy of several replicas, a loss that model_fn divides by
     `num_replicas_in_sync`, or takes from tf.nn.compute_average_loss or
-    tf.nn.scale_regularization_loss, with a tf.compat.v1.train optimizer.
+    tf.nn.scale_regularization_loss, with a tf.compat.v1.train optimizer; a sum over the rows of a
+    replica that is divided by the rows of all; gradients that are divided by the number.
 
     Why it matters: in an Estimator these optimizers divide the loss by the number of replicas
     themselves. The gradients are too small by that factor; nothing is said.
@@ -125,15 +178,18 @@ class LossDividedTwice(Rule):
     severity = Severity.WARNING
     stage = 'modes'
     mistakes = ('D11',)
-    more_bad = (bad_average, bad_method)
+    more_bad = (bad_average, bad_method, bad_given, bad_gradients, bad_all_rows)
     more_good = (good_half, good_one, good_learning_rate)
 
     def check(self, facts: Any) -> Iterator[Finding]:
         for build in facts.of('train'):
             if build.divided_loss is not None:
+                of_gradients = any(graphs.differentiated_op(tensor.op) is not None
+                                   for tensor in build.divided_loss.inputs)
+                what = 'a gradient' if of_gradients else 'the loss'
                 yield self.finding(
-                    build, 'the loss is divided by the number of replicas, and the optimizer '
-                           'divides it again', hint='leave the mean of the replica as it is',
+                    build, f'{what} is divided by the number of replicas, and the optimizer '
+                           'divides the loss again', hint='leave the mean of the replica as it is',
                     field='loss', op=build.divided_loss, expected='the mean of one replica')
 
     @staticmethod

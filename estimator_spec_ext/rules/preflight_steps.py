@@ -88,6 +88,71 @@ class StepStandsStill(Rule):
         return run_job(evaluate=None)
 
 
+class _Counts(tf_estimator.SessionRunHook):
+    """Counts the steps, in a variable of its own or in the global step too."""
+
+    def __init__(self, own: bool) -> None:
+        self._own = own
+        self._count: Any = None
+
+    def begin(self) -> None:
+        counter = v1.get_variable(
+            'runs', [], tf.int64, v1.zeros_initializer(), trainable=False) if self._own else (
+                v1.train.get_global_step())
+        self._count = v1.assign_add(counter, 1).op
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        run_context.session.run(self._count)
+
+
+class StepCountsMore(Rule):
+    """The global step advances by more than one in each training step.
+
+    What it finds: a rehearsal of TRAIN in which each session run moved the global step by the same
+    number above 1, where the graph did not show it, e.g. in a tf.function.
+
+    Why it matters: training ends after a half of the steps, and schedules, summaries and
+    checkpoints count wrongly, without a word.
+
+    Bad:
+        generator.minimize(loss_g, step); discriminator.minimize(loss_d, step)
+
+    Good:
+        generator.minimize(loss_g, step); discriminator.minimize(loss_d)
+
+    When to suppress: when one run of train_op makes several updates on purpose.
+    """
+
+    code = 'ESX730'
+    slug = 'step-counts-more'
+    severity = Severity.WARNING
+    stage = 'run'
+    mistakes = ('T3',)
+
+    def check(self, facts: Any) -> Iterator[Finding]:
+        for rehearsed in facts.get('train'):
+            seen = rehearsed.recorder
+            if (rehearsed.crash is not None or seen is None or seen.runs < 2
+                    or None in (seen.first_step, seen.last_step) or rehearsed.build.told('T3')):
+                continue
+            moved = seen.last_step - seen.first_step
+            if moved > seen.runs and moved % seen.runs == 0:
+                yield self.finding(
+                    rehearsed, f'{seen.runs} runs of train_op advance the global step by {moved}',
+                    field='train_op', hint='give global_step to one optimizer, or one assign_add',
+                    expected=f'{seen.runs}', actual=f'{moved}')
+
+    @staticmethod
+    def bad() -> Any:
+        """A hook counts beside the optimizer."""
+        return run_job(train_hooks=[_Counts(own=False)], evaluate=None)
+
+    @staticmethod
+    def good() -> Any:
+        """It has a counter of its own."""
+        return run_job(train_hooks=[_Counts(own=True)], evaluate=None)
+
+
 def _stopped(features: Any, labels: Any, mode: str) -> Any:
     prediction = jobs.linear(features)
     if mode != 'train':
