@@ -175,3 +175,30 @@ def test_a_job_that_tf_config_keeps_from_starting(tmp_path, call, monkeypatch):
     done = call('run', '--depth', 'graph', '--format', 'json', 'train.py')
     found = {finding['code'] for finding in json.loads(done.stdout)['findings']}
     assert found == {'ESX142', 'ESX819'}, done.stdout
+
+
+CANNED = '''
+    import numpy as np
+    import tensorflow as tf
+
+    COLUMNS = [tf.feature_column.numeric_column(name) for name in 'ab']
+
+    def input_fn():
+        data = {name: np.linspace(0., 1., 12, dtype=np.float32) for name in 'ab'}
+        labels = (data['a'] > .5).astype(np.int64)
+        return tf.data.Dataset.from_tensor_slices((data, labels)).batch(4)
+
+    est = tf.estimator.KIND([4], COLUMNS, model_dir='model')
+    est.train(input_fn, steps=2)
+    est.evaluate(input_fn)
+    est.export_saved_model('export', tf.estimator.export.build_parsing_serving_input_receiver_fn(
+        tf.feature_column.make_parse_example_spec(COLUMNS)))
+'''
+
+
+@pytest.mark.parametrize('kind', ['DNNClassifier', 'DNNRegressor'])
+def test_signatures_to_classify_and_to_regress_are_asked(tmp_path, call, kind):
+    write(tmp_path, 'train.py', CANNED.replace('KIND', kind))
+    done = call('run', '--fail-level', 'warning', 'train.py')
+    assert done.returncode == 0, done.stdout
+    assert 'not asked' not in done.stdout and 'not exported' not in done.stdout

@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _answer(tf: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """{'signatures': {name: {'inputs': [...], 'outputs': [...]}}} or {'error': text}."""
+    """The signatures, with inputs, outputs and whether they predict; or {'error': text}."""
     with open(request['queries'], 'rb') as file:
         queries = pickle.load(file)
     results = []
@@ -42,7 +42,8 @@ def _answer(tf: Any, request: dict[str, Any]) -> dict[str, Any]:
     with open(request['results'], 'wb') as file:
         pickle.dump(results, file)
     return {'signatures': {name: {'inputs': sorted(signature.inputs),
-                                  'outputs': sorted(signature.outputs)}
+                                  'outputs': sorted(signature.outputs),
+                                  'predicts': signature.method_name.endswith('/predict')}
                            for name, signature in signatures.items()
                            if not name.startswith('__')}}
 

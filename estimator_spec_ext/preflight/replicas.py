@@ -74,8 +74,9 @@ def _averages_over_all(op: Any, replicas: int) -> bool:
 def _divided_gradient(graph: tf.Graph, replicas: int) -> Any:
     """An op that divides a gradient by the number of replicas."""
     for op in graph.get_operations():
-        # tf.gradients divides too, to differentiate a division.
-        if op.type in ('RealDiv', 'Mul') and not _is_of_gradients(op) and _divides(op, replicas):
+        # tf.gradients divides too, to differentiate a division, and so does clipping.
+        if (op.type in ('RealDiv', 'Mul') and 'clip' not in op.name and not _is_of_gradients(op)
+                and _divides(op, replicas)):
             if any(_is_of_gradients(tensor.op) for tensor in op.inputs):
                 return op
     return None

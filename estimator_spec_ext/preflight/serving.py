@@ -226,6 +226,8 @@ class Serving:
         return queries, sizes
 
     def _compare(self, served: Served, name: str, size: int, outputs: Any) -> None:
+        if not served.signatures[name]['predicts']:
+            return  # to classify and to regress have outputs of names of their own
         predicted = self._rehearsal.rehearsed.get(PREDICT)
         answers = dict(predicted.answers) if predicted is not None else {}
         first, second = outputs
