@@ -22,7 +22,7 @@ export PYTHON TENSORFLOW
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help venv demo test test-thirdparty test-mistakes test-cluster test-dist readme lint
-.PHONY: test-matrix test-bazel bench scoreboard rules-table docs docs-output dist clean
+.PHONY: test-matrix test-bazel bazel bench scoreboard rules-table docs docs-output dist clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -60,9 +60,11 @@ test-matrix: venv  ## Run the suite on each pair of Python and TensorFlow: two h
 test-dist: venv  ## Install the wheel into fresh environments and test the installed package
 	@ESE_DIST=1 "$(RUN)" -m pytest tests/dist $(ARGS)
 
-test-bazel: venv  ## Run the tests with Bazel, which is installed if it is missing (Debian, as root)
+bazel:
 	@command -v bazel >/dev/null || { apt-get update -qq && \
 	    apt-get install -y -qq --no-install-recommends bazel-bootstrap; }
+
+test-bazel: venv bazel  ## Run the tests with Bazel, which is installed if it is missing (Debian, as root)
 	@PYTHON_BIN_PATH="$$(cd "$(VENV)/bin" && pwd)/python" bazel test $(or $(TARGETS),//...) $(ARGS)
 
 dist: venv  ## Build the wheel and the source distribution into dist/

@@ -7,7 +7,7 @@ import sys
 import types
 from typing import Any, Iterator, Optional
 
-from estimator_spec_ext.hooks import class_dict, module_of, mro
+from estimator_spec_ext.hooks import class_dict, enclosed, module_of, mro
 
 _LIBRARIES = frozenset({'tensorflow', 'tensorflow_estimator', 'keras', 'tf_keras', 'numpy',
                         'estimator_spec_ext', 'absl', '_pytest', 'builtins',
@@ -61,11 +61,8 @@ class _Walk:
             self._class(known, depth)
 
     def _function(self, function: types.FunctionType, kind: Optional[type], depth: int) -> None:
-        for cell in function.__closure__ or ():
-            try:
-                self.visit(cell.cell_contents, None, depth + 1)
-            except ValueError:  # an empty cell
-                continue
+        for value in enclosed(function).values():
+            self.visit(value, None, depth + 1)
         if is_library(function.__module__):
             return
         for code in _codes(function.__code__):
@@ -98,6 +95,7 @@ class _Walk:
 
 
 def is_library(module: Optional[str]) -> bool:
+    """Whether a module belongs to Python or to a library, so that its functions are not read."""
     name = module or ''
     # The examples of the rules play the user's part.
     return name.split('.')[0] in _LIBRARIES and not name.startswith('estimator_spec_ext.rules.')

@@ -7,7 +7,7 @@ import dis
 import types
 from typing import Any, Iterator
 
-from estimator_spec_ext.hooks import HookElement, class_dict, mro, stored_attributes
+from estimator_spec_ext.hooks import HookElement, class_dict, enclosed, mro, stored_attributes
 
 # A session calls these in this order; what they assign replaces what a constructor stored.
 _LIFECYCLE = ('begin', 'after_create_session', 'before_run', 'after_run')
@@ -122,11 +122,8 @@ def _codes(member: Any, depth: int = 0) -> Iterator[types.CodeType]:
             yield from _codes(accessor, depth + 1)
     elif type(member) is types.FunctionType:
         yield from _nested(member.__code__)
-        for cell in member.__closure__ or ():
-            try:
-                yield from _codes(cell.cell_contents, depth + 1)
-            except ValueError:  # an empty cell
-                continue
+        for value in enclosed(member).values():
+            yield from _codes(value, depth + 1)
 
 
 def _nested(code: types.CodeType) -> Iterator[types.CodeType]:

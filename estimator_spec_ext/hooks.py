@@ -297,12 +297,7 @@ def _key(key: Any) -> str:
 
 
 def _function_children(function: Any, way: _Way) -> list[tuple[Any, _Way]]:
-    found = []
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
-        try:
-            found.append((cell.cell_contents, way.attribute(f'<{name}>')))
-        except ValueError:  # an empty cell
-            continue
+    found = [(value, way.attribute(f'<{name}>')) for name, value in enclosed(function).items()]
     for default in function.__defaults__ or ():
         found.append((default, way.attribute('__defaults__')))
     for name, default in (function.__kwdefaults__ or {}).items():
@@ -343,6 +338,17 @@ def _class_values(kind: type) -> list[tuple[str, Any]]:
         for name, member in list(class_dict(base).items()):
             if type(name) is str and not issubclass(type(member), _ATOMS):
                 found.append((name, member))
+    return found
+
+
+def enclosed(function: types.FunctionType) -> dict[str, Any]:
+    """What a function holds of the functions around it, by name; without cells that are empty."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:
+            continue
     return found
 
 

@@ -16,7 +16,7 @@ from typing import Any, Iterator, Optional
 from estimator_spec_ext import hook_methods
 from estimator_spec_ext.code_names import is_library
 from estimator_spec_ext.compat import tf, v1
-from estimator_spec_ext.hooks import class_dict, mro, stored_attributes
+from estimator_spec_ext.hooks import class_dict, enclosed, mro, stored_attributes
 
 # A session calls these when its graph cannot be changed any more.
 METHODS = ('after_create_session', 'before_run', 'after_run', 'end')
@@ -109,7 +109,7 @@ class _Reading:
         self._kind = kind
         self._root = root
         self._early = early
-        self._visited: dict[Any, None] = {}
+        self._visited: set[Any] = set()
         self.found: list[LateOp] = []
 
     @property
@@ -131,7 +131,7 @@ class _Reading:
                 or function.__code__ in self._visited or function.__code__ in self._early
                 or is_library(function.__module__)):
             return
-        self._visited[function.__code__] = None
+        self._visited.add(function.__code__)
         tree = _tree_of(function.__code__)
         if tree is not None:
             _Calls(self, function, tree, depth).visit(tree)
@@ -229,13 +229,9 @@ def _attribute_of(node: ast.AST, name: str) -> str:
 
 def _visible(function: Any) -> dict[str, Any]:
     """The names that a function knows from outside."""
-    names = dict(function.__globals__)
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
-        try:
-            names[name] = cell.cell_contents
-        except ValueError:  # an empty cell
-            names.pop(name, None)
-    return names
+    # An empty cell hides the global of its name too.
+    return {**function.__globals__, **dict.fromkeys(function.__code__.co_freevars),
+            **enclosed(function)}
 
 
 def _tree_of(code: types.CodeType) -> Optional[ast.FunctionDef]:

@@ -26,6 +26,7 @@ from estimator_spec_ext.preflight.facts import (
     Job,
     JobFacts,
     ModeFacts,
+    mistakes_of,
 )
 from estimator_spec_ext.preflight.limits import Limits
 from estimator_spec_ext.preflight.reader import Reader, open_reader
@@ -352,7 +353,8 @@ class _Preflight:
     def _finish(self, builder: modes.Builder) -> Report:
         reasons = {**builder.code_suppressions, **self._reasons}
         if not self._job.uses_predict:
-            self._reports = [_doubted(report) for report in self._reports]
+            self._reports = [soften_predict(report, Severity.WARNING)
+                             for report in self._reports]
         whole = merge_reports(self._reports, depth=self._depth)
         used = builder.used_suppressions | {name for item in whole.suppressed
                                             for name in (item.finding.slug, item.finding.code)}
@@ -367,11 +369,11 @@ class _Preflight:
         return merge_reports([*self._reports, told, rest], depth=self._depth)
 
 
-def _doubted(report: Report) -> Report:
-    """The report with the errors of PREDICT as warnings: the job may never use it."""
+def soften_predict(report: Report, most: Severity) -> Report:
+    """The report with what it says of PREDICT at most this severe: the job may never use it."""
     return dataclasses.replace(report, findings=tuple(
-        dataclasses.replace(finding, severity=Severity.WARNING)
-        if finding.where.mode == PREDICT and finding.severity is Severity.ERROR else finding
+        dataclasses.replace(finding, severity=most)
+        if finding.where.mode == PREDICT and finding.severity.rank < most.rank else finding
         for finding in report.findings))
 
 
@@ -386,17 +388,12 @@ def _not_disproved(report: Report, seen: Any) -> Report:
 def _not_told_twice(report: Report, errors: Iterable[Finding]) -> Report:
     """The report without the warnings of mistakes that a rehearsal met at the same line."""
     met = {(error.where.file, error.where.line, name) for error in errors
-           for name in _mistakes_of(error)}
+           for name in mistakes_of(error.slug)}
     kept = tuple(finding for finding in report.findings if not (
         finding.severity is Severity.WARNING and any(
             (finding.where.file, finding.where.line, name) in met
-            for name in _mistakes_of(finding))))
+            for name in mistakes_of(finding.slug))))
     return dataclasses.replace(report, findings=kept)
-
-
-def _mistakes_of(finding: Finding) -> tuple[str, ...]:
-    rule = registry.find(finding.slug)
-    return rule.mistakes if rule is not None else ()
 
 
 @contextlib.contextmanager

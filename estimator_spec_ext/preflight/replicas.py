@@ -37,7 +37,7 @@ def divided_loss(tap: internals.Tap) -> Any:
     asks = _NAME in names_of(tap.model_fn)
     # What the optimizer was given need not be the loss that is reported.
     given = [op.inputs[0].op for op in tap.graph.get_operations()
-             if op.type == 'Mul' and frames.made_by_loss_scaling(op)]
+             if op.type == 'Mul' and _divisor(op) and frames.made_by_loss_scaling(op)]
     found = _division(dict.fromkeys([loss.op, *given]), replicas, asks)
     return found if found is not None or not asks else _divided_gradient(tap.graph, replicas)
 

@@ -20,6 +20,7 @@ from estimator_spec_ext.compat import frames
 from estimator_spec_ext.compat.interception import FUNCTION, METHODS, Interception
 from estimator_spec_ext.compat.logs import quiet_logs
 from estimator_spec_ext.diagnostics import Report, Severity, merge_reports
+from estimator_spec_ext.hooks import enclosed
 from estimator_spec_ext.preflight import api
 from estimator_spec_ext.preflight.facts import PREDICT, UNUSED_STOPPING, Job
 from estimator_spec_ext.reports.text import short_path
@@ -232,7 +233,8 @@ class Script:
                  if set(pieces.calls) - {'train', 'evaluate'}}
         for position, folder in self._without_predict.items():
             if folder not in asked:
-                self._reports[position] = _noted(self._reports[position])
+                self._reports[position] = api.soften_predict(
+                    self._reports[position], Severity.INFO)
 
     def _unused_stopping(self) -> int:
         """How many early-stopping hooks no call was given, by themselves or inside another hook."""
@@ -341,13 +343,6 @@ class Script:
             self._check_job(job)
 
 
-def _noted(report: Report) -> Report:
-    """The report with what it says of PREDICT as notes."""
-    return dataclasses.replace(report, findings=tuple(
-        dataclasses.replace(finding, severity=Severity.INFO)
-        if finding.where.mode == PREDICT else finding for finding in report.findings))
-
-
 def _code_of(function: Any, depth: int = 0) -> Any:
     """What tells one input function from another: two lambdas of one line are alike."""
     if isinstance(function, functools.partial) and depth < 5:
@@ -357,12 +352,8 @@ def _code_of(function: Any, depth: int = 0) -> Any:
         return _code_of(function.__func__, depth + 1), id(function.__self__)
     if not isinstance(function, types.FunctionType) or depth >= 5:
         return id(function)
-    try:
-        inside = tuple(_value_of(cell.cell_contents, depth + 1)
-                       for cell in function.__closure__ or ())
-    except ValueError:  # an empty cell
-        inside = ()
-    return function.__code__, inside
+    return function.__code__, tuple(
+        _value_of(value, depth + 1) for value in enclosed(function).values())
 
 
 def _value_of(argument: Any, depth: int = 0) -> Any:

@@ -15,8 +15,6 @@ from estimator_spec_ext.rules.hooks_listed import running_hooks
 _SUMMARY_TYPES = frozenset({
     'ScalarSummary', 'HistogramSummary', 'ImageSummary', 'AudioSummary', 'TensorSummary',
     'TensorSummaryV2', 'MergeSummary'})
-
-
 # What TensorFlow says of the queue of an input function; its name has the size in it.
 _OF_A_QUEUE = re.compile(r'fraction_(of|over)_\d+')
 
@@ -181,12 +179,12 @@ class EvalSummariesNotSaved(Rule):
         held = (graphs.as_op(value) for value in facts.hook_ops)
         if any(op is not None and op.type in _SUMMARY_TYPES for op in held):
             return
-        alone = [] if facts.context.train_summaries is None else [
-            summary for summary in summaries
-            if summary_name(summary) not in facts.context.train_summaries
-            and not _OF_A_QUEUE.search(summary_name(summary))]
-        first = (alone or summaries)[0]
-        count = len(alone or summaries)
+        trained = facts.context.train_summaries
+        alone = [] if trained is None else [
+            summary for summary in summaries if (name := summary_name(summary)) not in trained
+            and not _OF_A_QUEUE.search(name)]
+        shown = alone or summaries
+        first, count = shown[0], len(shown)
         yield self.finding(
             facts, f'no hook saves the {count} {"summary" if count == 1 else "summaries"} of EVAL'
                    + (' that TRAIN does not have' if alone else ''), op=first,
@@ -235,4 +233,4 @@ def _queue() -> Any:
 
 
 EvalSummariesNotSaved.more_bad = (_alone,)
-EvalSummariesNotSaved.more_good = (_hook_of_ones_own,)
+EvalSummariesNotSaved.more_good = (_hook_of_ones_own, _queue)

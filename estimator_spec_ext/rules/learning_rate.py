@@ -89,14 +89,12 @@ class ScheduleStandsStill(Rule):
 
 def _fixed_schedule(facts: SpecFacts) -> Optional[Any]:
     """An op of a schedule that is computed from constants alone."""
-    for op in next(iter(facts.updated[info] for info in facts.trained), ()):
+    for op in next((facts.updated[info] for info in facts.trained), ()):
         if not op.type.startswith(_APPLYING):
             continue
         for tensor in op.inputs:
             if tensor.dtype.is_floating and tensor.shape.rank == 0 and tensor.op.type != 'Const':
-                before = _constants_before(tensor.op)
-                made = [each for each in before if frames.made_by_schedule(each)]
-                if made:
+                if any(map(frames.made_by_schedule, _constants_before(tensor.op))):
                     return tensor.op
     return None
 

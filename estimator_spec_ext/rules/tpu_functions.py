@@ -12,6 +12,7 @@ from estimator_spec_ext.compat import graphs, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.graph import VARIABLE_TYPES
+from estimator_spec_ext.hooks import enclosed
 from estimator_spec_ext.rule import EVAL, TRAIN, Rule
 from estimator_spec_ext.rules.tpu import mean_of_losses, model_tensors, tpu_spec
 from estimator_spec_ext.tpu_facts import Called, TPUFacts
@@ -321,11 +322,7 @@ def _captured(function: Any) -> Iterator[tuple[str, Any]]:
         function = function.func
     if not isinstance(function, types.FunctionType):
         return
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
-        try:
-            value = cell.cell_contents
-        except ValueError:  # an empty cell
-            continue
+    for name, value in enclosed(function).items():
         yield from _tensors_in(name, value)
 
 
