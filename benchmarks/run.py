@@ -42,7 +42,8 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--quick', action='store_true', help='leave out 100 thousand ops')
     parser.add_argument('--write', action='store_true', help='keep the tables in README.md')
-    parser.add_argument('--only', choices=('build', 'memory', 'steps', 'import'), action='append',
+    parser.add_argument('--only', action='append',
+                        choices=('build', 'reading', 'memory', 'steps', 'import'),
                         help='measure this alone; may be given several times')
     parser.add_argument('--profile', metavar='NAME', choices=NAMES,
                         help='show which rules take the time, at 10 thousand ops, and stop')
@@ -56,6 +57,7 @@ def main() -> int:
     sizes = [size for size in REPEATS if not (arguments.quick and size > 10_000)]
     parts: dict[str, Callable[[], Iterator[str]]] = {
         'build': lambda: _build_table(sizes),
+        'reading': _reading_table,
         'memory': lambda: _memory_table(sizes),
         'steps': _steps_table,
         'import': _import_table,
@@ -159,6 +161,49 @@ def _construct(name: str, units: int, mode: str) -> dict[str, float]:
         strict = time.thread_time() - start
         added = len(graph.get_operations()) - ops
     return {'build': build, 'stock': stock, 'strict': strict, 'ops': ops, 'added': added}
+
+
+# What a construction cannot do without.
+
+def _reading_table() -> Iterator[str]:
+    """What stock's class and the first look at each op take, without any rule."""
+    import models
+    yield ('| model | ops | model_fn ms | stock spec ms | type of each op ms | the same again ms | '
+           'bytes of each constant ms | spec, types and constants / model_fn |')
+    yield '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |'
+    for name in NAMES:
+        units = models.units_for(name, 'train', 1_000)
+        runs = [_read(name, units) for _ in range(REPEATS[1_000])]
+        build, stock, types, again, constants = (
+            statistics.median(run[key] for run in runs)
+            for key in ('build', 'stock', 'types', 'again', 'constants'))
+        ratio = statistics.median(
+            (run['stock'] + run['types'] + run['constants']) / run['build'] for run in runs)
+        yield (f'| {name} | {runs[0]["ops"]} | {build * 1e3:.0f} | {stock * 1e3:.2f} | '
+               f'{types * 1e3:.2f} | {again * 1e3:.2f} | {constants * 1e3:.2f} | {ratio:.2%} |')
+
+
+def _read(name: str, units: int) -> dict[str, float]:
+    import tensorflow as tf
+
+    from estimator_spec_ext.compat import graphs
+    graph, fields, build = _graph(name, units, 'train')
+    with graph.as_default():
+        marks = [time.thread_time()]
+        tf.estimator.EstimatorSpec(**fields)
+        marks.append(time.thread_time())
+        ops = graph.get_operations()
+        types = [op.type for op in ops]
+        marks.append(time.thread_time())
+        again = [op.type for op in ops]
+        marks.append(time.thread_time())
+        graphs.sift([op for op, kind in zip(ops, types) if kind == 'Const'
+                     and graphs.differentiated_op(op) is None], 1 << 20, '\n')
+        marks.append(time.thread_time())
+    assert types == again
+    stock, first, second, constants = (end - start for start, end in zip(marks, marks[1:]))
+    return {'build': build, 'stock': stock, 'types': first, 'again': second,
+            'constants': constants, 'ops': len(ops)}
 
 
 # Memory.

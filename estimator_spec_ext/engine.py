@@ -8,7 +8,7 @@ import gc
 import threading
 import traceback
 import weakref
-from typing import Any, Iterator, Mapping, Optional, Union
+from typing import Any, Iterator, Mapping, Optional, Sequence, Union
 
 from absl import logging
 
@@ -54,7 +54,7 @@ def check(facts: Any, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_ST
     Returns:
       A `Report`. A rule that crashes becomes a finding; this function does not raise.
     """
-    run = _Run(facts, suppress)
+    run = _Run(facts, suppress, family)
     with paused_gc():
         for stage in stages:
             if stage == 'tool':
@@ -62,8 +62,7 @@ def check(facts: Any, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_ST
                 if strict_unused:
                     facts.unused_suppressions = run.unused()
             for rule in run.chosen(stage):
-                if stage == 'tool' or rule.code.startswith(family):
-                    run.rule(rule)
+                run.rule(rule)
     report = run.report('graph' if 'graph' in stages else 'spec')
     if logging.vlog_is_on(1):
         logging.vlog(1, 'estimator_spec_ext: %s: %d rules, %s', facts.mode_text or 'job',
@@ -77,8 +76,12 @@ def check(facts: Any, *, suppress: Any = None, stages: tuple[str, ...] = SPEC_ST
 class _Run:
     """One pass of the rules over one set of facts."""
 
-    def __init__(self, facts: SpecFacts, suppress: Any) -> None:
+    def __init__(self, facts: SpecFacts, suppress: Any,
+                 family: Union[str, tuple[str, ...]]) -> None:
         self._facts = facts
+        self._family = family
+        # Without a graph, rules are skipped for want of it, one by one.
+        self._given = None if family or facts.graph is None else getattr(facts, 'given', None)
         self._reasons, facts.suppression_faults = read_suppressions(suppress)
         self._used: set[str] = set()
         self._findings: list[Finding] = []
@@ -86,11 +89,14 @@ class _Run:
         self._ran: list[str] = []
         self._skipped: list[Skipped] = []
 
-    def chosen(self, stage: str) -> tuple[Rule, ...]:
-        """The rules of a stage that are for this mode; notes which are not."""
-        chosen, others = registry.rules_for(stage, self._facts.mode_text)
-        self._skipped += others
-        return chosen
+    def chosen(self, stage: str) -> Sequence[Rule]:
+        """The rules of a stage that have anything to look at; notes which have not."""
+        choice = registry.rules_for(stage, self._facts.mode_text, self._given)
+        self._skipped += choice.skipped
+        self._ran += choice.idle
+        if self._family and stage != 'tool':
+            return [rule for rule in choice.rules if rule.code.startswith(self._family)]
+        return choice.rules
 
     def rule(self, rule: Rule) -> None:
         """Runs one rule, or notes why not."""

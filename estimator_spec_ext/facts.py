@@ -141,6 +141,14 @@ class SpecFacts:
             return self.__dict__['fields'][name]
         raise AttributeError(name)
 
+    @property
+    def given(self) -> frozenset[str]:
+        """The fields that are not None, and 'extra_hooks' when there are hooks from outside."""
+        given = [name for name, value in self.fields.items() if value is not None]
+        if self.context.extra_hooks:
+            given.append('extra_hooks')
+        return frozenset(given)
+
     # Modes.
 
     @property

@@ -68,6 +68,7 @@ class VariableInfo:
       handles: its ops of type VarHandleOp or VariableV2, one for a plain variable.
       trainable: whether it is in TRAINABLE_VARIABLES.
       collections: names of the collections that hold it.
+      initializers: the ops that give it, or each of its parts, the first value.
     """
 
     name: str
@@ -75,20 +76,21 @@ class VariableInfo:
     handles: tuple[Any, ...]
     trainable: bool
     collections: frozenset[str]
+    initializers: tuple[Any, ...] = ()
 
     @property
     def op(self) -> Any:
         """The first of `handles`."""
         return self.handles[0]
 
-    @functools.cached_property
+    @property
     def shape(self) -> tf.TensorShape:
         """The static shape."""
         if self.variable is not None:
             return self.variable.shape
         return tf.TensorShape(graphs.attribute(self.op, 'shape'))
 
-    @functools.cached_property
+    @property
     def dtype(self) -> tf.DType:
         """The dtype, never a reference dtype."""
         if self.variable is not None:
@@ -138,8 +140,8 @@ class GraphIndex:
         # The last made first: these are still in the processor's cache.
         types = list(map(_TYPE_OF, reversed(self._links.ops)))
         by_type: collections.defaultdict[str, list[Any]] = collections.defaultdict(list)
-        for op_type, op in zip(reversed(types), self._links.ops):
-            by_type[op_type].append(op)
+        lists = map(by_type.__getitem__, reversed(types))
+        collections.deque(map(list.append, lists, self._links.ops), maxlen=0)  # runs them all
         self._by_type = dict(by_type)
 
     def of_types(self, types: Iterable[str]) -> list[Any]:
@@ -197,7 +199,7 @@ class GraphIndex:
         bodies: dict[str, functions.Summary] = {}
         names = graphs.function_names(self.graph)
         for op_type, ops in self._by_type.items():
-            if functions.may_call(op_type) or op_type in names:
+            if op_type in names or functions.may_call(op_type):
                 for op in ops:
                     result[op] = functions.summary_of_call(self.graph, op, bodies)
         return result
@@ -225,15 +227,27 @@ class GraphIndex:
 
     @functools.cached_property
     def _sifted(self) -> tuple[dict[Any, int], list[Any]]:
-        return graphs.sift(self._by_type.get('Const', ()), _LARGE, 'write_summary')
+        constants = self._by_type.get('Const', [])
+        # In TRAIN, half of all constants are numbers that gradient functions made.
+        if any(graphs.differentiated_op(op) is not None for op in constants[::16]):
+            constants = [op for op in constants if graphs.differentiated_op(op) is None]
+        return graphs.sift(constants, _LARGE, 'write_summary')
 
     @property
     def large_constants(self) -> dict[Any, int]:
         """The constants of at least 1 MiB, each with its bytes in a serialized graph.
 
-        One of a repeated value is stored as that value alone.
+        One of a repeated value is stored as that value alone. Those made by gradient functions may
+        be left out.
         """
         return self._sifted[0]
+
+    @functools.cached_property
+    def large_gradient_constants(self) -> dict[Any, int]:
+        """Like `large_constants`, those made by gradient functions."""
+        made = [op for op in self._by_type.get('Const', ())
+                if graphs.differentiated_op(op) is not None]
+        return graphs.sift(made, _LARGE, 'write_summary')[0]
 
     @property
     def unwritten_summaries(self) -> list[Any]:
@@ -261,10 +275,11 @@ class GraphIndex:
     @functools.cached_property
     def variables(self) -> tuple[VariableInfo, ...]:
         """All variables of the graph, in order of creation."""
+        graph = self.graph
         found: dict[Any, tuple[Any, set[str]]] = {}
         for name in _COLLECTIONS:
             # Not get_collection_ref, which adds an empty collection to the graph.
-            for variable in self.graph.get_collection(name):
+            for variable in graph.get_collection(name):
                 if id(variable) in found:
                     found[id(variable)][1].add(name)
                 elif graphs.is_variable(variable):
@@ -272,13 +287,15 @@ class GraphIndex:
         infos: list[VariableInfo] = []
         known: set[Any] = set()
         for variable, names in found.values():
-            handles = tuple([op for op in map(_variable_op, distribution.components(variable))
-                             if op is not None and op.graph is self.graph])
+            parts = distribution.components(variable)
+            handles = tuple([op for op in map(_variable_op, parts)
+                             if op is not None and op.graph is graph])
             if handles and known.isdisjoint(handles):
                 known.update(handles)
                 infos.append(VariableInfo(
                     variable.name.partition(':')[0], variable, handles,
-                    v1.GraphKeys.TRAINABLE_VARIABLES in names, frozenset(names)))
+                    v1.GraphKeys.TRAINABLE_VARIABLES in names, frozenset(names),
+                    tuple([op for op in map(_initializer, parts) if op is not None])))
         for op in self.of_types(VARIABLE_TYPES):
             if op not in known:
                 infos.append(VariableInfo(name=op.name, variable=None, handles=(op,),
@@ -306,31 +323,31 @@ class GraphIndex:
 
         Initialisers and the assigns that a Saver made for restoring are among them.
         """
-        written = self._written_by_op
+        writers = [op for op_type, ops in self._by_type.items()
+                   if functions.is_write_type(op_type) for op in ops]
+        written = self._written_by(set(writers))
         found: dict[Any, list[Any]] = {}
-        for op_type, ops in self._by_type.items():
-            if functions.is_write_type(op_type):
-                for op in ops:
-                    for handle in written.get(op) or self._handles_read(op):
-                        found.setdefault(handle, []).append(op)
+        for op in writers:
+            for handle in written.get(op) or self._handles_read(op):
+                found.setdefault(handle, []).append(op)
         for op, summary in self.calls.items():
             for position in summary.writes:
                 if position < len(op.inputs):
                     found.setdefault(self.handle(op.inputs[position]), []).append(op)
         return {handle: tuple(ops) for handle, ops in found.items()}
 
-    @property
-    def _written_by_op(self) -> dict[Any, list[Any]]:
-        """The handles that each op reads directly, for ops that read none by way of others."""
+    def _written_by(self, writers: set[Any]) -> dict[Any, list[Any]]:
+        """The handles that each writer reads directly, for those that read none by way of others.
+        """
         found: dict[Any, list[Any]] = {}
         handles = self.of_types(VARIABLE_TYPES)
         passing = set(self.of_types(PASSING_TYPES))
         carriers: set[Any] = set()
         for handle in handles:
-            for reader in dict.fromkeys(self._links.consumers(handle)):
-                found.setdefault(reader, []).append(handle)
-                if reader in passing:
-                    carriers.add(reader)
+            readers = self._links.consumers(handle)
+            for writer in writers.intersection(readers):
+                found.setdefault(writer, []).append(handle)
+            carriers.update(passing.intersection(readers))
         stack = list(carriers)
         while stack:
             for reader in self._links.consumers(stack.pop()):
@@ -352,30 +369,42 @@ class GraphIndex:
     @functools.cached_property
     def initializers(self) -> set[Any]:
         """The ops that give variables their first values."""
-        found = set()
-        for info in self.variables:
-            for part in distribution.components(info.variable) if info.variable is not None else ():
-                op = graphs.as_op(getattr(part, 'initializer', None))
-                if op is not None:
-                    found.add(op)
-        return found
+        return {op for info in self.variables for op in info.initializers}
 
     def updates(self, info: VariableInfo) -> tuple[Any, ...]:
         """The ops that write the variable, without its initialiser and a Saver's restoring."""
-        return self._updates.get(info, ())
+        # In EVAL, only those of the few variables of metrics are asked for.
+        found = None if '_updates' in self.__dict__ else self._direct_writes(info)
+        return self._updates.get(info, ()) if found is None else self._without_starts(found)
+
+    def _direct_writes(self, info: VariableInfo) -> Optional[list[Any]]:
+        """The ops that write a variable; None when some op hands it on to others."""
+        readers = dict.fromkeys(reader for handle in info.handles
+                                for reader in self._links.consumers(handle))
+        if any(op.type in PASSING_TYPES or op in self.calls for op in readers):
+            return None
+        return [op for op in readers if functions.is_write_type(op.type)]
 
     @functools.cached_property
     def _updates(self) -> dict[VariableInfo, tuple[Any, ...]]:
         """What `updates` gives, of the variables for which that is anything."""
-        writes, first_values = self.writes, self.initializers
-        reads_files = not _RESTORES.isdisjoint(self._by_type)
-        found = {}
+        writes, found = self.writes, {}
         for info in self.variables:
-            ops = [op for handle in info.handles for op in writes.get(handle, ())
-                   if op not in first_values and not (reads_files and self._restores(op))]
+            ops = self._without_starts(
+                [op for handle in info.handles for op in writes.get(handle, ())])
             if ops:
-                found[info] = tuple(ops)
+                found[info] = ops
         return found
+
+    def _without_starts(self, writes: list[Any]) -> tuple[Any, ...]:
+        """Those of some writes that neither initialise a variable nor restore it."""
+        first_values, reads_files = self.initializers, self._reads_files
+        return tuple([op for op in writes if op not in first_values
+                      and not (reads_files and self._restores(op))])
+
+    @functools.cached_property
+    def _reads_files(self) -> bool:
+        return not _RESTORES.isdisjoint(self._by_type)
 
     @staticmethod
     def _restores(op: Any) -> bool:
@@ -409,3 +438,8 @@ def _variable_op(variable: Any) -> Any:
     """The VarHandleOp or VariableV2 op of a plain variable."""
     handle = getattr(variable, 'handle', None)
     return graphs.as_op(handle if handle is not None else variable)
+
+
+def _initializer(variable: Any) -> Any:
+    """The op that gives a plain variable its first value."""
+    return graphs.as_op(getattr(variable, 'initializer', None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
-from typing import Iterator, Optional
+from typing import Iterator, NamedTuple, Optional
 
 from estimator_spec_ext import plugins
 from estimator_spec_ext.diagnostics import Skipped
@@ -230,24 +230,42 @@ def rules_of_stage(stage: str) -> tuple[Rule, ...]:
     return tuple(rule for rule in rules() if rule.stage == stage)
 
 
-@functools.lru_cache(maxsize=64)
-def rules_for(stage: str, mode: Optional[str]) -> tuple[tuple[Rule, ...], tuple[Skipped, ...]]:
-    """The rules of one stage that run in a mode, and a note on each of the others.
+class Choice(NamedTuple):
+    """The rules of one stage, in the order of their codes.
+
+    Attributes:
+      rules: those that run.
+      idle: the slugs of those that have nothing to look at.
+      skipped: a note on each of those that are not for the mode.
+    """
+
+    rules: tuple[Rule, ...]
+    idle: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+
+
+@functools.lru_cache(maxsize=512)
+def rules_for(stage: str, mode: Optional[str], given: Optional[frozenset[str]] = None) -> Choice:
+    """The rules of one stage that run for a spec of some mode.
 
     Args:
       stage: the stage.
       mode: a `tf.estimator.ModeKeys` value; with any other, and with None, nothing is known of the
         graph, and all rules run that do not read it.
+      given: `SpecFacts.given`; None when that is not known.
 
     Returns:
-      Both, in the order of their codes.
+      Which rules run, and which do not.
     """
     everything = rules_of_stage(stage)
-    if stage in ('stock', 'tool') or (mode not in ALL_MODES and stage != 'graph'):
-        return everything, ()
-    chosen = tuple(rule for rule in everything if mode in rule.modes)
-    return chosen, tuple(Skipped(rule.slug, 'not for this mode', mode)
-                         for rule in everything if mode not in rule.modes)
+    in_any_mode = stage in ('stock', 'tool') or (mode not in ALL_MODES and stage != 'graph')
+    chosen = [rule for rule in everything if in_any_mode or mode in rule.modes]
+    idle = [rule for rule in chosen
+            if given is not None and rule.about and given.isdisjoint(rule.about)]
+    return Choice(tuple(rule for rule in chosen if rule not in idle),
+                  tuple(rule.slug for rule in idle),
+                  tuple(Skipped(rule.slug, 'not for this mode', mode)
+                        for rule in everything if rule not in chosen))
 
 
 @functools.cache

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 TRAIN, EVAL, PREDICT = 'train', 'eval', 'infer'
 ALL_MODES = (TRAIN, EVAL, PREDICT)
+# For `Rule.about`: hooks of any field, or from outside of the spec.
+HOOKS = ('training_chief_hooks', 'training_hooks', 'evaluation_hooks', 'prediction_hooks',
+         'extra_hooks')
 
 SECTIONS = ('What it finds', 'Why it matters', 'Bad', 'Good', 'When to suppress')
 
@@ -31,6 +34,8 @@ class Rule:
       modes: the `tf.estimator.ModeKeys` values it applies to.
       mistakes: ids of the classes of mistakes that it covers.
       needs: fields that must be readable for the rule to make sense.
+      about: what it looks at alone, of `SpecFacts.given`: where none of these is given, there is
+        nothing to find, and the rule is not called. () for a rule that is always called.
       breaks: whether an error of this rule (of stage 'spec') leaves its field unreadable, so that
         rules that need the field are skipped. A loss that is no scalar can still be followed.
       more_bad: further bad builders.
@@ -44,6 +49,7 @@ class Rule:
     modes: tuple[str, ...] = ALL_MODES
     mistakes: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
     breaks: bool = True
     more_bad: tuple[Callable[[], Any], ...] = ()
     more_good: tuple[Callable[[], Any], ...] = ()

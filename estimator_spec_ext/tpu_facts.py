@@ -71,6 +71,11 @@ class TPUFacts(facts.SpecFacts):
         self.scaffold_fn = scaffold_fn
         self.results = dict(results or {})
 
+    @property
+    def given(self) -> frozenset[str]:
+        """Like that of any spec, and 'tpu'."""
+        return super().given | {'tpu'}
+
     def good_calls(self) -> Iterator[Call]:
         """The calls whose function and tensors are what they must be."""
         for field, value in self.calls.items():

@@ -11,7 +11,7 @@ from absl import logging
 
 import estimator_spec_ext as ese
 from estimator_spec_ext import engine, facts, registry
-from estimator_spec_ext.rule import Rule
+from estimator_spec_ext.rule import HOOKS, Rule
 
 v1 = tf.compat.v1
 
@@ -178,6 +178,31 @@ def test_a_rule_whose_field_is_broken_is_skipped_and_listed(graph, with_rules):
     tail = report.to_text().split('\n\n')[-1]
     assert tail.startswith('not checked until the errors above are mended: ')
     assert 'always-there' in tail
+
+
+class _AboutHooks(_Always):
+    """A rule of the tests that may not be called without hooks."""
+
+    code, slug, about = 'ESX195', 'about-hooks', HOOKS
+
+
+@pytest.mark.parametrize('given', [
+    {'fields': {'evaluation_hooks': []}},
+    {'context': facts.JobContext(extra_hooks=(v1.train.StopAtStepHook(last_step=1),))}])
+def test_a_rule_is_called_where_what_it_is_about_is_given(graph, with_rules, given):
+    with_rules(_AboutHooks())
+    fields = {**_eval_fields(), **given.get('fields', {})}
+    report = engine.check(facts.SpecFacts(
+        'eval', fields, context=given.get('context', facts.NO_CONTEXT)))
+    assert 'about-hooks' in {finding.slug for finding in report.findings}
+
+
+def test_a_rule_with_nothing_to_look_at_counts_as_run(graph, with_rules):
+    with_rules(_AboutHooks())
+    report = engine.check(facts.SpecFacts('eval', _eval_fields()))
+    assert 'about-hooks' in report.rules_run
+    assert 'about-hooks' not in {item.slug for item in report.rules_skipped}
+    assert report.findings == ()
 
 
 def test_without_a_graph_the_rules_of_the_graph_are_skipped(with_rules):

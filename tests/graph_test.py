@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.framework import function as tf_function
 
 from estimator_spec_ext import graph as graph_lib
-from estimator_spec_ext import reach
+from estimator_spec_ext import reach, registry
 from estimator_spec_ext.graph import GraphIndex
 
 v1 = tf.compat.v1
@@ -491,3 +491,19 @@ def test_no_question_changes_the_graph(graph):
     assert graph.version == version
     assert {key: list(graph.get_collection(key)) for key in graph.collections} == collections
     assert graph.as_graph_def().SerializeToString(deterministic=True) == definition
+
+
+@pytest.mark.parametrize('slug', [
+    'metric-never-updated', 'moving-statistics-not-updated', 'global-step-not-advanced',
+    'keras-weights-lost', 'sync-replicas-hook-missing'])
+def test_updates_are_the_same_asked_for_one_variable_or_for_all(slug):
+    """Of a variable that no op hands on, the readers alone are asked."""
+    rule = registry.find(slug)
+    for build in (rule.bad, rule.good, *rule.more_bad, *rule.more_good):
+        with tf.Graph().as_default() as graph:
+            v1.train.get_or_create_global_step()
+            build()
+        index = GraphIndex(graph)
+        alone = {info: set(index.updates(info)) for info in index.variables}
+        together = index.written(set(graph.get_operations()))
+        assert alone == {info: set(together.get(info, ())) for info in index.variables}

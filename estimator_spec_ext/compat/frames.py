@@ -71,6 +71,14 @@ def error_site(error: BaseException) -> tuple[Optional[str], Optional[int]]:
     return (own or found or [(None, None)])[0]
 
 
+def code_site(function: Any) -> tuple[Optional[str], Optional[int]]:
+    """Where a function of the user's begins; (None, None) for any other."""
+    code = getattr(function, '__code__', None)
+    if code is None or not _is_users(code.co_filename):
+        return None, None
+    return code.co_filename, code.co_firstlineno
+
+
 def call_site() -> tuple[Optional[str], Optional[int]]:
     """The file and line of the user's code that is calling the package now."""
     frame = sys._getframe(1)

@@ -72,9 +72,14 @@ def _load_graph_layers() -> None:
             importlib.import_module(name)
 
 
+def _modules() -> tuple[Any, ...]:
+    """The modules with base classes of layers, each None until it is loaded."""
+    return tuple(map(sys.modules.get, _MODULES))
+
+
 def _layer_classes() -> list[type]:
     """Keras's base classes of layers, of each version of it that is loaded."""
-    found = (getattr(sys.modules.get(name), 'Layer', None) for name in _MODULES)
+    found = (getattr(module, 'Layer', None) for module in _modules())
     return list(dict.fromkeys(
         layer for layer in found
         if isinstance(layer, type) and inspect.isfunction(vars(layer).get(_METHOD))))
@@ -85,7 +90,7 @@ def has_regularized_weights() -> bool:
 
     This is a count of references and takes no time: each such function refers to its code.
     """
-    codes = _codes()
+    codes = _codes(_modules())
     return any(sys.getrefcount(codes[position]) > _unused() for position in range(len(codes)))
 
 
@@ -94,7 +99,7 @@ def regularized_weights(graph: tf.Graph) -> list[tf.Variable]:
 
     This asks the garbage collector and takes some hundredths of a second.
     """
-    codes = _codes()
+    codes = _codes(_modules())
     made = [found for found in gc.get_referrers(*codes) if isinstance(found, types.FunctionType)]
     calls = [found for found in gc.get_referrers(*made) if type(found) is functools.partial]
     weights = [argument for call in calls for argument in call.args
@@ -102,7 +107,8 @@ def regularized_weights(graph: tf.Graph) -> list[tf.Variable]:
     return [weight for weight in weights if getattr(weight, 'graph', None) is graph]
 
 
-def _codes() -> list[types.CodeType]:
+@functools.lru_cache(maxsize=1)  # one alone, as what it keeps is a reference too
+def _codes(modules: tuple[Any, ...]) -> list[types.CodeType]:
     """The code of Keras's function, of each version of it that is loaded."""
     found: list[types.CodeType] = []
     for layer_class in _layer_classes():
@@ -112,6 +118,7 @@ def _codes() -> list[types.CodeType]:
     return found
 
 
+@functools.cache
 def _unused() -> int:
     """The count of references to such a code when no function has been made of it."""
     codes = [constant for constant in _example.__code__.co_consts

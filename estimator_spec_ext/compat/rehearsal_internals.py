@@ -17,8 +17,9 @@ from tensorflow.python.summary.writer import event_file_writer_v2 as _events_v2
 from tensorflow.python.summary.writer import writer as _writer
 from tensorflow.python.summary.writer import writer_cache as _writer_cache
 from tensorflow.python.training import saver as _saver
+from tensorflow.python.training.monitored_session import _HookedSession
 
-from estimator_spec_ext.compat import frames, stock, tpu
+from estimator_spec_ext.compat import frames, graphs, stock, tpu
 
 _v1 = tf.compat.v1
 _LOCK = threading.RLock()
@@ -211,6 +212,32 @@ def hook_frame(error: BaseException) -> tuple[Any, str]:
             found = (owner, frame.f_code.co_name)
         trace = trace.tb_next
     return found
+
+
+def refused_hook(error: BaseException) -> Any:
+    """The hook whose before_run asked for what the session of an exception cannot fetch; or None.
+    """
+    trace, found = error.__traceback__, None
+    while trace is not None:
+        if isinstance(trace.tb_frame.f_locals.get('self'), _HookedSession):
+            found = _refused(trace.tb_frame.f_locals.get('actual_fetches') or {}) or found
+        trace = trace.tb_next
+    return found
+
+
+def _refused(fetches: Any) -> Any:
+    """The first such hook of what is fetched for each hook, and for the 'caller'."""
+    # The session itself may be closed by now, and know its graph no more.
+    step = tf.nest.flatten(fetches.get('caller'))
+    graph = next(filter(None, map(graphs.graph_of, step)), None)
+    for hook, wanted in fetches.items() if graph is not None else ():
+        if isinstance(hook, _v1.train.SessionRunHook):
+            try:
+                with _v1.Session(graph=graph) as session:
+                    session.make_callable(wanted)
+            except (TypeError, ValueError):
+                return hook
+    return None
 
 
 def has_cluster(estimator: Any) -> bool:

@@ -63,19 +63,15 @@ def crash_of(error: BaseException, facts: ModeFacts) -> Crash:
     file, line = frames.error_site(error)
     if kind in (RETURN, SIGNATURE) or file is None:
         function = tap.input_fn if kind in (INPUT, INPUT_GRAPH) else tap.model_fn
-        file, line = _site_of(function) or (file, line)
+        # Where PREDICT gets the input of another mode, the function is wrapped.
+        site = frames.code_site(getattr(function, 'written_as', function))
+        file, line = site if site[0] is not None else (file, line)
     return Crash(kind, tap.stage, error, _text(error), Place(file, line), details)
 
 
 def early(error: BaseException) -> Crash:
     """What ended a builder or a script before there was a job."""
     return Crash(OTHER, 'early', Exception(), _text(error), Place(*frames.error_site(error)))
-
-
-def _site_of(function: Any) -> Any:
-    # Where PREDICT gets the input of another mode, the function is wrapped.
-    code = getattr(getattr(function, 'written_as', function), '__code__', None)
-    return (code.co_filename, code.co_firstlineno) if code is not None else None
 
 
 def _text(error: BaseException) -> str:

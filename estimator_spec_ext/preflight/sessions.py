@@ -49,9 +49,16 @@ def crash_of(error: BaseException, graph: Any) -> Crash:
         kind = UNINITIALIZED
     else:
         kind = next((found for found, told in _WANTED if told.search(text)), FAILED)
+    place = _place(error, graph)
+    if kind in (NAME, FOREIGN, NONE):
+        refused = rehearsal_internals.refused_hook(error)
+        if refused is not None:
+            hook, method = refused, 'before_run'
+            site = frames.code_site(type(hook).before_run)
+            place = Place(*site) if site[0] is not None else place
     if hook is not None:
         details = {'hook': type(hook).__name__, 'method': method}
-    return Crash(kind, 'session', Exception(), session_text(error), _place(error, graph), details)
+    return Crash(kind, 'session', Exception(), session_text(error), place, details)
 
 
 _NOISE = ('Graph execution error', 'Detected at node', 'File ', 'Node:', '[[', '0 successful',

@@ -42,10 +42,13 @@ class LargeConstants(Rule):
     mistakes = ('V7',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
-        sizes = [(size, op.name, op) for op, size in facts.index.large_constants.items()]
-        # To read the functions of a tf.data pipeline, which no op calls, is left to preflight.
-        if facts.index.calls or facts.context.graph_is_complete:
-            sizes += [(size, '', None) for size in facts.index.large_function_constants]
+        index, complete = facts.index, facts.context.graph_is_complete
+        # To read what gradient functions made, and the functions of a tf.data pipeline, which no op
+        # calls, is left to preflight: that takes time, and seldom shows anything.
+        found = {**index.large_constants, **(index.large_gradient_constants if complete else {})}
+        sizes = [(size, op.name, op) for op, size in found.items()]
+        if index.calls or complete:
+            sizes += [(size, '', None) for size in index.large_function_constants]
         total = sum(size for size, _, _ in sizes)
         if total < WARN_BYTES:
             return

@@ -48,7 +48,7 @@ def is_dropout(draw: Node) -> bool:
     steps = [_Step(Output(draw), 'uniform')]
     seen: set[tuple[Node, str]] = set()
     zeroing: list[Node] = []
-    counted = False
+    counted = chosen = False
     while steps and len(seen) < _MAX_VISITS:
         step = steps.pop()
         if (step.output.node, step.kind) in seen:
@@ -58,11 +58,13 @@ def is_dropout(draw: Node) -> bool:
             if step.kind == 'mask' and _zeroes(reader, position, step.output.node):
                 zeroing.append(reader)
             counted = counted or step.kind == 'mask' and reader.type in _SUMS
+            chosen = chosen or step.kind == 'mask' and _chooses_ids(reader, position)
             kind = _next_kind(reader, position, step.kind)
             if kind:
                 steps.append(_Step(Output(reader), kind))
-    # A mask that is counted chooses rows or tokens, of whose losses or hits it makes a mean.
-    return any(not (counted and _is_summed_up(reader)) for reader in zeroing)
+    # A mask that is counted chooses rows or tokens, of whose losses or hits it makes a mean; one
+    # that replaces tokens is what a masked language model is asked about.
+    return not chosen and any(not (counted and _is_summed_up(reader)) for reader in zeroing)
 
 
 def _draws_one_number(draw: Node) -> bool:
@@ -129,6 +131,11 @@ def _zeroes(reader: Node, position: int, mask: Node) -> bool:
     if reader.type != 'Mul' or len(others) != 1 or not reader.floating():
         return False
     return not _is_fixed(others[0]) and not _mixes(mask)
+
+
+def _chooses_ids(reader: Node, position: int) -> bool:
+    """Whether `reader` takes by the mask one of two integers, of tokens or classes."""
+    return reader.type in ('Select', 'SelectV2') and position == 0 and not reader.floating()
 
 
 def _is_summed_up(masked: Node) -> bool:
@@ -351,6 +358,18 @@ def _masked_tokens() -> Any:
     return {'mode': 'eval', 'loss': loss, 'eval_metric_ops': {'hits': hits}}
 
 
+def _replaced_tokens() -> Any:
+    """The tokens that are asked for are replaced in what the model reads."""
+    ids = v1.placeholder(tf.int32, [None, 5], name='ids')
+    chosen = tf.random.uniform(tf.shape(ids)) < .15
+    seen = tf.where(chosen, tf.fill(tf.shape(ids), 9), ids)
+    table = v1.get_variable('table', [10, 3])
+    asked = tf.expand_dims(tf.cast(chosen, tf.float32), -1)
+    logits = v1.layers.dense(tf.nn.embedding_lookup(table, seen), 10) * asked
+    return {'mode': 'eval', 'loss': tf.reduce_mean(
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels=ids, logits=logits))}
+
+
 def _flips() -> Any:
     """Augmentation while testing: half of the rows are reversed."""
 
@@ -365,4 +384,4 @@ DropoutOutsideTraining.more_bad = (
     _in_eval, _by_hand, _drop_connect, _default_that_trains, _in_function)
 DropoutOutsideTraining.more_good = (
     _keep_all, _learning_phase, _sampling, _bernoulli_units, _noise_as_input, _epsilon_greedy,
-    _masked_tokens, _flips)
+    _masked_tokens, _replaced_tokens, _flips)

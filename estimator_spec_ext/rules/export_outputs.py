@@ -115,6 +115,7 @@ class NotExportOutput(Rule):
     slug = 'not-export-output'
     severity = Severity.ERROR
     stage = 'spec'
+    about = (FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         outputs = facts.export_outputs
@@ -217,6 +218,7 @@ class SignatureNameNotString(Rule):
     severity = Severity.WARNING
     stage = 'spec'
     modes = (PREDICT,)
+    about = (FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if not facts.is_predict:

@@ -10,7 +10,7 @@ from estimator_spec_ext.compat import graphs, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.hooks import HookElement, class_name, hook_graph_elements
-from estimator_spec_ext.rule import Rule
+from estimator_spec_ext.rule import HOOKS, Rule
 
 _KINDS = {'tensor': 'a tensor', 'op': 'an op', 'variable': 'a variable'}
 
@@ -66,6 +66,7 @@ class HookForeignGraph(Rule):
     severity = Severity.ERROR
     stage = 'spec'
     mistakes = ('H2',)
+    about = HOOKS
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if facts.graph is None:
@@ -188,6 +189,7 @@ class HookUnknownName(Rule):
     severity = Severity.ERROR
     stage = 'spec'
     mistakes = ('H1',)
+    about = HOOKS
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         # A hook runs in a session's graph, never in the body of a function.

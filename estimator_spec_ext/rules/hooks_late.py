@@ -10,7 +10,7 @@ from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.hooks import class_name, is_stock
 from estimator_spec_ext.late_ops import late_ops
-from estimator_spec_ext.rule import Rule
+from estimator_spec_ext.rule import HOOKS, Rule
 from estimator_spec_ext.rules.hooks_listed import running_hooks
 
 
@@ -156,6 +156,7 @@ class HookMakesOpsLate(Rule):
     mistakes = ('H3',)
     more_bad = (_bad_decay, _bad_end)
     more_good = (_good_beside, _good_kept)
+    about = HOOKS
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if facts.graph is None or graphs.is_function_graph(facts.graph):

@@ -9,7 +9,7 @@ from estimator_spec_ext.compat import distribution, graphs, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import SpecFacts
 from estimator_spec_ext.hooks import HOOK_FIELDS, class_name, is_hook
-from estimator_spec_ext.rule import Rule
+from estimator_spec_ext.rule import HOOKS, Rule
 
 _LISTS = (list, tuple, set, frozenset)
 
@@ -46,6 +46,7 @@ class HooksNotList(Rule):
     slug = 'hooks-not-list'
     severity = Severity.ERROR
     stage = 'spec'
+    about = HOOKS
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for field in HOOK_FIELDS:
@@ -96,6 +97,7 @@ class NotHook(Rule):
     slug = 'not-a-hook'
     severity = Severity.ERROR
     stage = 'spec'
+    about = HOOKS
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for field in HOOK_FIELDS:
@@ -161,6 +163,7 @@ class HookTwice(Rule):
     severity = Severity.WARNING
     stage = 'spec'
     mistakes = ('H8',)
+    about = HOOKS
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         first: dict[int, str] = {}

@@ -15,7 +15,7 @@ from estimator_spec_ext.compat import distribution, rehearsal_internals, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import JobContext, SpecFacts
 from estimator_spec_ext.hooks import class_name, stored_attributes
-from estimator_spec_ext.rule import TRAIN, Rule
+from estimator_spec_ext.rule import HOOKS, TRAIN, Rule
 from estimator_spec_ext.rules.hooks_listed import running_hooks
 
 # These let MonitoredTrainingSession make a saver of its own, whatever the hooks are.
@@ -114,6 +114,7 @@ class SaverOnEveryWorker(Rule):
     stage = 'spec'
     modes = (TRAIN,)
     mistakes = ('V8', 'H10')
+    about = HOOKS
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for place, hook in _savers(facts):
@@ -181,6 +182,7 @@ class SaverTwice(Rule):
     stage = 'spec'
     modes = (TRAIN,)
     mistakes = ('V8',)
+    about = HOOKS
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         first: dict[str, str] = {}
@@ -242,6 +244,7 @@ class SaverElsewhere(Rule):
     stage = 'spec'
     modes = (TRAIN,)
     mistakes = ('V8',)
+    about = HOOKS
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         model_dir = facts.context.model_dir
@@ -299,6 +302,7 @@ class WriterOnEveryWorker(Rule):
     stage = 'spec'
     modes = (TRAIN,)
     mistakes = ('H10',)
+    about = HOOKS
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for place, hook in running_hooks(facts):

@@ -9,7 +9,7 @@ from estimator_spec_ext.compat import graphs, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import JobContext, SpecFacts
 from estimator_spec_ext.hooks import class_name, is_stock, stored_attributes
-from estimator_spec_ext.rule import EVAL, Rule
+from estimator_spec_ext.rule import EVAL, HOOKS, Rule
 from estimator_spec_ext.rules.hooks_listed import running_hooks
 
 _SUMMARY_TYPES = frozenset({
@@ -55,6 +55,7 @@ class SummaryHookWithoutSummary(Rule):
     severity = Severity.WARNING
     stage = 'spec'
     mistakes = ('H4',)
+    about = HOOKS
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if facts.graph is None or facts.loss is None and facts.predictions is None:

@@ -93,7 +93,7 @@ def _fixed_schedule(facts: SpecFacts) -> Optional[Any]:
         if not op.type.startswith(_APPLYING):
             continue
         for tensor in op.inputs:
-            if tensor.dtype.is_floating and tensor.shape.rank == 0 and tensor.op.type != 'Const':
+            if tensor.op.type != 'Const' and tensor.dtype.is_floating and tensor.shape.rank == 0:
                 if any(map(frames.made_by_schedule, _constants_before(tensor.op))):
                     return tensor.op
     return None

@@ -48,6 +48,7 @@ class MetricKeyNotString(Rule):
     severity = Severity.ERROR
     stage = 'spec'
     modes = (EVAL,)
+    about = (FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for key, _ in entries(facts):
@@ -93,6 +94,7 @@ class MetricReservedName(Rule):
     stage = 'spec'
     modes = (EVAL,)
     mistakes = ('M4',)
+    about = (FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for key, value in entries(facts):
@@ -148,6 +150,7 @@ class MetricValueIsOperation(Rule):
     stage = 'spec'
     modes = (EVAL,)
     mistakes = ('M3',)
+    about = (FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for key, value in entries(facts):
@@ -200,6 +203,7 @@ class MetricNotScalar(Rule):
     stage = 'spec'
     modes = (EVAL,)
     mistakes = ('M7',)
+    about = (FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for key, value in entries(facts):

@@ -43,6 +43,7 @@ class MetricNeverUpdated(Rule):
     modes = (EVAL,)
     mistakes = ('M3',)
     needs = ('eval_metric_ops',)
+    about = (metrics.FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         index = facts.index
@@ -141,6 +142,7 @@ class MetricUpdatedTwice(Rule):
     modes = (EVAL,)
     mistakes = ('M3',)
     needs = ('eval_metric_ops',)
+    about = (metrics.FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if facts.replica[1] > 1:

@@ -128,6 +128,7 @@ class MetricNotPair(Rule):
     severity = Severity.ERROR
     stage = 'spec'
     mistakes = ('M1', 'M3', 'U2')
+    about = (FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if FIELD not in facts.stock_refusals:
@@ -234,6 +235,7 @@ class KerasMetricNotUpdated(Rule):
     severity = Severity.ERROR
     stage = 'spec'
     mistakes = ('M3',)
+    about = (FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for key, value in entries(facts):

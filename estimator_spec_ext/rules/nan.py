@@ -17,8 +17,9 @@ _KEEPING = frozenset({
     'Add', 'AddV2', 'AddN', 'Sub', 'Neg', 'Mul', 'RealDiv', 'Div', 'Mean', 'Sum', 'Identity',
     'Cast', 'Reshape', 'Squeeze', 'Square', 'Abs', 'Sqrt', 'CheckNumerics', 'Log'})
 # Between a number and the loss there may be these for it to be a term of the loss.
-_TERM = _KEEPING | frozenset({'SquaredDifference', 'Pack', 'ExpandDims', 'Pow', 'IdentityN',
-                               'GatherV2', 'GatherNd'})
+_MORE_TERMS = frozenset({'SquaredDifference', 'Pack', 'ExpandDims', 'Pow', 'IdentityN',
+                         'GatherV2', 'GatherNd'})
+_TERM = _KEEPING | _MORE_TERMS
 # How a probability comes to its logarithm: picked, or summed with a one-hot label.
 _PICKING = ('Identity', 'Reshape', 'Squeeze', 'GatherNd', 'GatherV2', 'StridedSlice', 'Cast',
             'Sum', 'Mul', 'Sub')
@@ -58,20 +59,22 @@ class LossNotFinite(Rule):
         loss = graphs.as_op(facts.loss)
         if loss is None or loss.graph is not facts.graph:
             return
-        bad = next(filter(None, map(_not_finite, _behind(loss, _KEEPING))), None)
+        kept = list(_behind(loss, _KEEPING))
+        bad = next(filter(None, map(_not_finite, kept)), None)
         if bad is not None:
             op, what = bad
             yield self.finding(facts, f'the loss is computed from {what}, which is not finite',
                                field='loss', op=op, hint='take this term out of the loss',
                                expected='a finite number', actual=what)
             return
-        for op in _behind(loss, _TERM):
+        terms = list(_behind(loss, _TERM)) if any(op.type in _MORE_TERMS for op in kept) else kept
+        for op in terms:
             if op.type == 'Log':
                 source = _probability(op)
                 if source is not None:
                     yield self._log(facts, op, source)
                     return
-        yield from self._empty(facts, loss)
+        yield from self._empty(facts, terms)
 
     def _log(self, facts: SpecFacts, op: Any, source: Any) -> Finding:
         name = source.type.lower()
@@ -83,8 +86,8 @@ class LossNotFinite(Rule):
             expected='a logarithm of what is never 0', actual=f'log({name}(x))',
             severity=Severity.WARNING)
 
-    def _empty(self, facts: SpecFacts, loss: Any) -> Iterator[Finding]:
-        for op in _behind(loss, _TERM):
+    def _empty(self, facts: SpecFacts, terms: list[Any]) -> Iterator[Finding]:
+        for op in terms:
             if op.type in ('RealDiv', 'Div'):
                 divisor = training.source(op.inputs[1])
                 if divisor.op.type == 'Sum' and _is_given(facts, divisor):

@@ -56,6 +56,7 @@ class PredictionNotTensor(Rule):
     severity = Severity.ERROR
     stage = 'spec'
     mistakes = ('P6',)
+    about = ('predictions',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for key, value in entries(facts):
@@ -175,6 +176,7 @@ class PredictionKeyNotString(Rule):
     severity = Severity.ERROR
     stage = 'spec'
     modes = (PREDICT,)
+    about = ('predictions',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if (not facts.is_predict or facts.export_outputs is not None
@@ -242,6 +244,7 @@ class OutputNamesCollide(Rule):
     severity = Severity.ERROR
     stage = 'spec'
     modes = (PREDICT,)
+    about = ('predictions',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if not facts.is_predict or not isinstance(facts.predictions, dict):
@@ -326,6 +329,7 @@ class PredictionNotServable(Rule):
     stage = 'spec'
     modes = (PREDICT,)
     mistakes = ('P2', 'P3')
+    about = ('predictions',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if not facts.is_predict:

@@ -175,7 +175,7 @@ class HookFetchesNone(Rule):
     def check(self, facts: Any) -> Iterator[Finding]:
         for rehearsed, crash in crashed(facts, 'none'):
             yield self.finding(
-                rehearsed, f'a hook fetches None in {DOING[rehearsed.name]}', op=crash.place,
+                rehearsed, f'{_who(crash)} fetches None in {DOING[rehearsed.name]}', op=crash.place,
                 hint='return None from before_run where summary.merge_all() is None',
                 expected='a tensor or op', actual='None')
 

@@ -39,6 +39,7 @@ class NotScaffold(Rule):
     slug = 'not-a-scaffold'
     severity = Severity.ERROR
     stage = 'spec'
+    about = ('scaffold',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         value = facts.scaffold
@@ -95,6 +96,7 @@ class ScaffoldForeignGraph(Rule):
     severity = Severity.ERROR
     stage = 'spec'
     mistakes = ('T8', 'H2')
+    about = ('scaffold',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         scaffold = facts.scaffold

@@ -35,6 +35,8 @@ def given(facts: SpecFacts, name: str) -> list[Any]:
     if value is None and facts.graph is not None:
         collected = facts.graph.get_collection(_COLLECTIONS[name])
         value = collected[0] if len(collected) == 1 else None
+    if value is None:
+        return []
     try:
         parts = tf.nest.flatten(value)
     except (TypeError, ValueError):
@@ -324,6 +326,7 @@ class InitFnUnderReplicas(Rule):
     severity = Severity.WARNING
     modes = (TRAIN,)
     mistakes = ('D9',)
+    about = ('scaffold',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         replica, count = facts.replica

@@ -48,6 +48,7 @@ class NoDefaultSignature(Rule):
     stage = 'spec'
     modes = (PREDICT,)
     mistakes = ('X3',)
+    about = (FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         outputs = facts.export_outputs
@@ -131,6 +132,7 @@ class SignatureAlwaysDropped(Rule):
     stage = 'spec'
     modes = (PREDICT,)
     mistakes = ('X2', 'X4')
+    about = (FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if not facts.is_predict:
@@ -241,6 +243,7 @@ class SignatureNeedsExamples(Rule):
     stage = 'spec'
     modes = (PREDICT,)
     mistakes = ('X2',)
+    about = (FIELD,)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if not facts.is_predict or facts.context.receiver_tensors is not None:

@@ -80,6 +80,7 @@ class CallMalformed(Rule):
     severity = Severity.ERROR
     stage = 'stock'
     mistakes = ('U2', 'U3')
+    about = ('tpu',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         tpu = _tpu(facts)
@@ -144,6 +145,7 @@ class ArgumentsDiffer(Rule):
     severity = Severity.ERROR
     stage = 'stock'
     mistakes = ('U2', 'U3')
+    about = ('tpu',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for call in _calls(facts):
@@ -262,6 +264,7 @@ class NotATensor(Rule):
     stage = 'spec'
     modes = (TRAIN, EVAL)
     mistakes = ('U2',)
+    about = ('tpu',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for call in used_calls(facts):

@@ -45,6 +45,7 @@ class TensorWithoutBatch(Rule):
     stage = 'spec'
     modes = (TRAIN, EVAL)
     mistakes = ('U1', 'U3')
+    about = ('tpu',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         for call in used_calls(facts):

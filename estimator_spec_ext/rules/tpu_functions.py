@@ -46,6 +46,7 @@ class FunctionFails(Rule):
     severity = Severity.ERROR
     stage = 'stock'
     mistakes = ('U2',)
+    about = ('tpu',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if not isinstance(facts, TPUFacts):
@@ -116,6 +117,7 @@ class SummariesUnderTPU(Rule):
     severity = Severity.WARNING
     modes = (TRAIN, EVAL)
     mistakes = ('U3',)
+    about = ('tpu',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if not isinstance(facts, TPUFacts):
@@ -206,6 +208,7 @@ class ScaffoldFnNotFunction(Rule):
     severity = Severity.ERROR
     stage = 'stock'
     mistakes = ('U2',)
+    about = ('tpu',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         # Stock asks for its truth: whatever is false means that there is none.
@@ -282,6 +285,7 @@ class FunctionCaptures(Rule):
     severity = Severity.WARNING
     stage = 'spec'
     mistakes = ('U2', 'U3')
+    about = ('tpu',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         if not isinstance(facts, TPUFacts):
@@ -364,6 +368,7 @@ class HostCallReturnsNothing(Rule):
     severity = Severity.ERROR
     stage = 'stock'
     mistakes = ('U3',)
+    about = ('tpu',)
 
     def check(self, facts: SpecFacts) -> Iterator[Finding]:
         result = facts.results.get('host_call') if isinstance(facts, TPUFacts) else None

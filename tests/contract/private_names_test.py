@@ -122,6 +122,8 @@ FUNCTIONS = [
         'checkpoint_path master scaffold eval_ops feed_dict final_ops final_ops_feed_dict '
         'hooks config',
     ),
+    (PYTHON + 'training.monitored_session', '_HookedSession._call_hook_before_run',
+     'self run_context fetch_dict user_feed_dict options'),
     (PYTHON + 'training.training_util', '_get_or_create_global_step_read', 'graph'),
     (PYTHON + 'training.basic_session_run_hooks', '_as_graph_element', 'obj'),
 ]
