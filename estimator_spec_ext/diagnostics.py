@@ -248,14 +248,19 @@ def merge_reports(reports: Iterable[Report], *, depth: str) -> Report:
       depth: the depth of the whole.
 
     Returns:
-      A `Report` with findings in the stable order and every list joined without repeats.
+      A `Report` with findings in the stable order and every list joined without repeats. What two
+      parts tell with different severities has the graver one.
     """
     parts = tuple(reports)
+    gravest: dict[Finding, Finding] = {}
+    for finding in (f for part in parts for f in part.findings):
+        same = dataclasses.replace(finding, severity=Severity.ERROR)
+        gravest[same] = min(finding, gravest.get(same, finding), key=lambda f: f.severity.rank)
     facts: dict[str, Any] = {}
     for part in parts:
         facts.update(part.facts)
     return Report(
-        findings=sorted_findings(f for part in parts for f in part.findings),
+        findings=sorted_findings(gravest.values()),
         suppressed=tuple(sorted(dict.fromkeys(s for part in parts for s in part.suppressed),
                                 key=lambda s: s.finding.sort_key())),
         rules_run=tuple(sorted({slug for part in parts for slug in part.rules_run})),

@@ -139,6 +139,14 @@ def test_reports_are_merged_without_repeats():
     assert diagnostics.merge_reports([], depth='spec') == Report()
 
 
+def test_what_two_reports_tell_has_the_graver_severity():
+    told = [Severity.WARNING, Severity.ERROR, Severity.INFO]
+    reports = [Report(findings=(_finding('ESX132', severity),)) for severity in told]
+    for some in (reports, reports[::-1]):
+        merged = diagnostics.merge_reports(some, depth='run')
+        assert merged.findings == (_finding('ESX132', Severity.ERROR),)
+
+
 @pytest.mark.parametrize('kind', [errors.EstimatorSpecError, errors.EstimatorSpecTypeError])
 def test_errors_are_pickled(kind):
     error = kind(Report(findings=(_finding(mode='train', file='m.py', line=3),)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import sys
@@ -424,6 +425,26 @@ def test_tpu_estimator_on_cpu():
 
 
 # train_and_evaluate.
+
+
+class _NoSpec:
+    """A model_fn that is an object, and gives no spec."""
+
+    def __call__(self, features, labels, mode):
+        return None
+
+
+def _no_spec(scale, features, labels, mode):
+    return None
+
+
+@pytest.mark.parametrize('model_fn, line', [
+    (_NoSpec(), _NoSpec.__call__.__code__.co_firstlineno),
+    (functools.partial(_no_spec, 2.), _no_spec.__code__.co_firstlineno)])
+def test_the_place_of_a_model_fn_that_is_no_plain_function(model_fn, line):
+    found = loud(run(jobs.job(model_fn)))
+    assert {(finding.slug, finding.where.file, finding.where.line) for finding in found} == {
+        ('mode-returns-no-spec', __file__, line)}
 
 
 def test_train_and_evaluate_refuses_on_errors(tmp_path):

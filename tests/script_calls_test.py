@@ -90,6 +90,14 @@ SILENT = {
         tuned = tf.estimator.Estimator(model_fn, 'tuned', warm_start_from='model')
         tuned.train(rows(), steps=2)
     ''',
+    'warm start from the latest checkpoint': '''
+        est.train(rows(), max_steps=20)
+        newest = est.latest_checkpoint()
+        assert newest == tf.train.latest_checkpoint('model') and newest.endswith('-20'), newest
+        settings = tf.estimator.WarmStartSettings(newest, vars_to_warm_start='.*')
+        tuned = tf.estimator.Estimator(model_fn, 'tuned', warm_start_from=settings)
+        tuned.train(rows(), steps=2)
+    ''',
     'rounds': '''
         for _ in range(2):
             est.train(rows(), max_steps=100)
@@ -109,6 +117,11 @@ TOLD = {
         'est.train(rows()); '
         "est.train(rows(), hooks=[tf.estimator.LoggingTensorHook(['nothing'], every_n_iter=1)])",
         ['hook-unknown-name']),
+    'warm start from names that the script does not train': (
+        "est.train(rows(), max_steps=20); tf.estimator.Estimator(model_fn, 'tuned', "
+        'warm_start_from=tf.estimator.WarmStartSettings(est.latest_checkpoint(), '
+        "vars_to_warm_start='encoder/.*')).train(rows(), steps=2)",
+        ['warm-start-matches-nothing']),
     'a hook object twice': (
         'hook = Keeps(); est.train(rows(), hooks=[hook]); est.train(rows(), hooks=[hook])',
         ['hook-foreign-graph-when-run']),

@@ -72,7 +72,13 @@ def error_site(error: BaseException) -> tuple[Optional[str], Optional[int]]:
 
 
 def code_site(function: Any) -> tuple[Optional[str], Optional[int]]:
-    """Where a function of the user's begins; (None, None) for any other."""
+    """Where a function of the user's begins; (None, None) for any other.
+
+    Of a partial it is the function, of an object that is called its method.
+    """
+    function = getattr(function, 'func', function)
+    if not hasattr(function, '__code__') and callable(function):
+        function = type(function).__call__
     code = getattr(function, '__code__', None)
     if code is None or not _is_users(code.co_filename):
         return None, None

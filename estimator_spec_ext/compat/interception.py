@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
+import tensorflow as tf
 from tensorflow_estimator.python.estimator import estimator as _estimator
 from tensorflow_estimator.python.estimator import training as _training
 
@@ -15,6 +17,7 @@ from estimator_spec_ext.compat.namespace import estimator, estimator_v1
 METHODS = ('train', 'evaluate', 'predict', 'export_saved_model', 'export_savedmodel',
            'experimental_export_all_saved_models')
 FUNCTION = 'train_and_evaluate'
+LATEST = 'latest_checkpoint'
 
 
 class Interception:
@@ -24,14 +27,18 @@ class Interception:
       handlers: functions by name, one for each of `METHODS` and for 'train_and_evaluate'. They get
         the arguments of the call; those of methods get the estimator first.
       like: functions that are caught as `train_and_evaluate` is.
+      promised: gives the path of the checkpoint that a caught call would have left in a folder, or
+        None: what `latest_checkpoint` answers where there is none yet.
 
     Attributes:
       stopping_hooks: the early-stopping hooks that were made while calls were caught.
     """
 
-    def __init__(self, handlers: dict[str, Callable[..., Any]], like: tuple[Any, ...] = ()) -> None:
+    def __init__(self, handlers: dict[str, Callable[..., Any]], like: tuple[Any, ...] = (),
+                 promised: Callable[[str], Optional[str]] = lambda folder: None) -> None:
         self._handlers = handlers
         self._like = like
+        self._promised = promised
         self._kept: list[tuple[Any, str, Any]] = []
         self.stopping_hooks: list[Any] = []
 
@@ -39,6 +46,7 @@ class Interception:
         """From now on calls are caught."""
         for name in METHODS:
             self._replace(_estimator.Estimator, name, self._handlers[name])
+        self._replace_latest()
         for kind, init in early_stopping.recording(self.stopping_hooks):
             self._replace(kind, '__init__', init)
         handler, stock = self._handlers[FUNCTION], _training.train_and_evaluate
@@ -51,6 +59,17 @@ class Interception:
                 if value is stock or any(value is item for item in self._like):
                     self._kept.append((module, name, value))
                     names[name] = handler
+
+    def _replace_latest(self) -> None:
+        stock = tf.train.latest_checkpoint
+
+        @functools.wraps(stock)
+        def latest(checkpoint_dir: Any, latest_filename: Any = None) -> Any:
+            return stock(checkpoint_dir, latest_filename) or self._promised(str(checkpoint_dir))
+
+        for namespace in (tf.train, tf.compat.v1.train):
+            self._replace(namespace, LATEST, latest)
+        self._replace(_estimator.Estimator, LATEST, lambda made: latest(made.model_dir))
 
     def _replace(self, owner: Any, name: str, value: Any) -> None:
         if hasattr(owner, name):

@@ -16,6 +16,7 @@ from estimator_spec_ext.agreement.hook import automatic_hooks
 from estimator_spec_ext.compat import checkpoints, export_internals, interception
 from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.compat import estimator_internals as internals
+from estimator_spec_ext.compat.logs import quiet_logs
 from estimator_spec_ext.compat.rehearsal_internals import redirected_writers
 from estimator_spec_ext.diagnostics import Finding, Report, Severity, merge_reports
 from estimator_spec_ext.preflight import crashes, modes, warm_start
@@ -132,6 +133,20 @@ def check_job(job: Job, *, depth: str = 'serve', suppress: Optional[Mapping[str,
     with _random_states_kept(), _old_objects_set_aside(), interception.suspended():
         return _Preflight(job, depth, suppress, tuple(skip_hooks), tuple(run_exporters), progress,
                           time_limit).run()
+
+
+def checkpoint_of_training(job: Job) -> Optional[checkpoints.Checkpoint]:
+    """The checkpoint that TRAIN of a job leaves, as its graph tells; None when it cannot be told.
+
+    Args:
+      job: a job with a `TrainSpec`; its TRAIN is built.
+
+    Returns:
+      A `compat.checkpoints.Checkpoint` without a path.
+    """
+    with _random_states_kept(), interception.suspended(), quiet_logs():
+        built = dict(modes.Builder(job, {}, None).steps())[TRAIN]()
+    return checkpoints.to_come(built.saved)
 
 
 def train_and_evaluate(estimator: Any, train_spec: Any, eval_spec: Any,

@@ -245,6 +245,7 @@ class Job:
       train_steps: how many steps a call of train() takes, where it says so by `steps`.
       same_hooks: whether a second train() gets the hook objects of the first.
       promised: folders into which the script trains before this job begins.
+      warm_source: what warm starting will find in such a folder; None when that is not known.
       rounds: how often the script calls train(); 1 where that is not known.
       idle_trainings: how many of them have a max_steps that an earlier one reached, if its data
         lasted.
@@ -265,6 +266,7 @@ class Job:
     train_steps: Optional[int] = None
     same_hooks: bool = False
     promised: frozenset[str] = frozenset()
+    warm_source: Optional[checkpoints.Checkpoint] = None
     rounds: int = 1
     idle_trainings: int = 0
     further: bool = False

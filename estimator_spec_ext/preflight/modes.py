@@ -95,8 +95,12 @@ class Builder:
         facts = ModeFacts(TRAIN, 'input')
 
         def warm() -> None:
-            if not warm_start.is_promised(self._job):
-                facts.warm_start = warm_start.look(self._job.estimator, self._checkpoint)
+            job = self._job
+            if not warm_start.is_promised(job):
+                facts.warm_start = warm_start.look(job.estimator, self._checkpoint)
+            elif job.warm_source is not None and self._checkpoint is None:
+                facts.warm_start = warm_start.compare(
+                    checkpoints.warm_start_settings(job.estimator), job.warm_source, run=False)
 
         return self._build(facts, tuple(spec.hooks or ()), lambda tap: internals.build_train(
             self._job.estimator, spec.input_fn, tap, warm_start=warm))

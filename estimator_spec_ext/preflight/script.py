@@ -15,13 +15,13 @@ from typing import Any, Callable, Iterable, Iterator, Optional, Sequence
 
 import numpy as np
 
+from estimator_spec_ext.compat import checkpoints, frames
 from estimator_spec_ext.compat import estimator as tf_estimator
-from estimator_spec_ext.compat import frames
 from estimator_spec_ext.compat.interception import FUNCTION, METHODS, Interception
 from estimator_spec_ext.compat.logs import quiet_logs
 from estimator_spec_ext.diagnostics import Report, Severity, merge_reports
 from estimator_spec_ext.hooks import enclosed
-from estimator_spec_ext.preflight import api
+from estimator_spec_ext.preflight import api, warm_start
 from estimator_spec_ext.preflight.facts import PREDICT, UNUSED_STOPPING, Job
 from estimator_spec_ext.reports.text import short_path
 
@@ -163,11 +163,12 @@ class Script:
         self._left: dict[str, tuple[Any, Any]] = {}
         self._without_predict: dict[int, str] = {}
         self._last_step: dict[str, int] = {}
+        self._promised_step: dict[str, Optional[int]] = {}
         self._hooks: list[Any] = []
         handlers: dict[str, Callable[..., Any]] = {
             name: self._method(name) for name in METHODS}
         handlers[FUNCTION] = self._train_and_evaluate
-        self._interception = Interception(handlers, (api.train_and_evaluate,))
+        self._interception = Interception(handlers, (api.train_and_evaluate,), self._latest)
 
     def run(self) -> Report:
         """Runs the script up to its end, and gives what was found in all its jobs.
@@ -248,6 +249,7 @@ class Script:
         self._check(estimator, train_spec, eval_spec)
         self._pieces_of(estimator).checked_train = train_spec, None
         self._trained.add(_folder(estimator))
+        self._promised_step[_folder(estimator)] = getattr(train_spec, 'max_steps', None)
         return Results(global_step=getattr(train_spec, 'max_steps', None) or 0), []
 
     def _check(self, estimator: Any, train_spec: Any, eval_spec: Any) -> None:
@@ -264,11 +266,32 @@ class Script:
         owner, left = self._left.get(folder, (job.estimator, None))
         if owner is not job.estimator:
             job = dataclasses.replace(job, earlier=left)
+        if warm_start.is_promised(job):
+            job = dataclasses.replace(job, warm_source=self._to_come(warm_start.source_of(job)))
         if not job.uses_predict:
             self._without_predict[len(self._reports)] = folder
         self._reports.append(check_quietly(job, progress=self._say, **self._options))
         for found in job.leaves:
             self._left[folder] = job.estimator, found
+
+    def _to_come(self, path: str) -> Optional[checkpoints.Checkpoint]:
+        """The checkpoint that an earlier call leaves at a path; None when it is not known."""
+        folders = (path, os.path.dirname(path))
+        for folder in folders:
+            if folder in self._left:
+                return self._left[folder][1]
+        for pieces in self._pieces.values():
+            if _folder(pieces.estimator) in folders and pieces.train:
+                return api.checkpoint_of_training(next(pieces.jobs()))
+        return None
+
+    def _latest(self, folder: str) -> Optional[str]:
+        """The checkpoint that the script would have left in a folder by now; None for none."""
+        path = os.path.abspath(folder)
+        if path not in self._trained:
+            return None
+        step = self._promised_step.get(path) or self._last_step.get(path) or 1
+        return os.path.join(path, f'model.ckpt-{step}')
 
     def _method(self, name: str) -> Callable[..., Any]:
         def caught(estimator: Any, *args: Any, **kwargs: Any) -> Any:

@@ -16,14 +16,16 @@ _MOVING = ('moving_mean', 'moving_variance', 'renorm_mean', 'renorm_stddev')
 
 def is_promised(job: Job) -> bool:
     """Whether the source of warm starting is not there yet, because the script trains it before."""
+    path = source_of(job)
+    return bool(path) and checkpoints.read_checkpoint(path) is None and any(
+        path == folder or os.path.dirname(path) == folder for folder in job.promised)
+
+
+def source_of(job: Job) -> str:
+    """Where warm starting looks, as an absolute path; '' without warm starting from a path."""
     settings = checkpoints.warm_start_settings(job.estimator)
-    if settings is None or not job.promised:
-        return False
-    source = settings.ckpt_to_initialize_from
-    if not isinstance(source, str) or checkpoints.read_checkpoint(source) is not None:
-        return False
-    path = os.path.abspath(source)
-    return any(path == folder or os.path.dirname(path) == folder for folder in job.promised)
+    source = getattr(settings, 'ckpt_to_initialize_from', None)
+    return os.path.abspath(source) if isinstance(source, str) else ''
 
 
 def look(estimator: Any, checkpoint: Optional[checkpoints.Checkpoint]) -> Optional[WarmStart]:
@@ -56,13 +58,27 @@ def attempt(settings: Any) -> WarmStart:
     source = checkpoints.read_checkpoint(settings.ckpt_to_initialize_from)
     if source is None:
         return WarmStart(settings, source_found=False)
+    return compare(settings, source, run=True)
+
+
+def compare(settings: Any, source: checkpoints.Checkpoint, *, run: bool) -> WarmStart:
+    """What warm starting takes from a checkpoint into the variables of the default graph.
+
+    Args:
+      settings: the `tf.estimator.WarmStartSettings`.
+      source: the checkpoint, which need not be there yet.
+      run: whether to do it as well, unless it would fail.
+
+    Returns:
+      What came of it.
+    """
     try:
         chosen = checkpoints.warm_started_variables(settings)
     except ValueError as refused:
         return WarmStart(settings, error=refused)
     missing, differing = _against(source, chosen, settings)
     error: Optional[BaseException] = None
-    if not missing and not differing:
+    if run and not missing and not differing:
         try:
             with quiet_logs():
                 checkpoints.run_warm_start(settings)
