@@ -67,6 +67,21 @@ def test_model_to_estimator(tmp_path):
         assert not ese.findings(graph)
 
 
+@pytest.mark.parametrize('form', ['saver', 'checkpoint'])
+@pytest.mark.parametrize('trained', [False, True])
+def test_statistics_that_model_to_estimator_does_not_take_along(tmp_path, form, trained):
+    """Estimator starts from the weights alone, which loses the statistics of a trained model."""
+    model = _compiled()
+    if trained:
+        statistics = model.layers[1]
+        statistics.set_weights([weight + .5 for weight in statistics.get_weights()])
+    made = tf.keras.estimator.model_to_estimator(
+        model, model_dir=str(tmp_path), checkpoint_format=form)
+    report = ese.preflight(made, tf.estimator.TrainSpec(_input_fn, max_steps=20), depth='graph')
+    slugs = [finding.slug for finding in report.findings]
+    assert ('warm-start-skips-statistics' in slugs) == trained
+
+
 def _functional():
     """A functional model with one of each kind of loss, and moving statistics."""
     inputs = tf.keras.Input([3])

@@ -93,6 +93,7 @@ SILENT = {
     'warm start from the latest checkpoint': '''
         est.train(rows(), max_steps=20)
         newest = est.latest_checkpoint()
+        assert est.get_variable_value('global_step') == 20
         assert newest == tf.train.latest_checkpoint('model') and newest.endswith('-20'), newest
         settings = tf.estimator.WarmStartSettings(newest, vars_to_warm_start='.*')
         tuned = tf.estimator.Estimator(model_fn, 'tuned', warm_start_from=settings)
@@ -136,6 +137,16 @@ TOLD = {
         "est.train(rows()); "
         "tf.estimator.DNNRegressor([4], [tf.feature_column.numeric_column('x')], 'model').train("
         "lambda: rows()().map(lambda x, y: ({'x': x[:, :1]}, y)))", ['model-dir-of-another-model']),
+    'max_steps that steps have passed': (
+        'endless = lambda: rows()().repeat()\n'
+        '        est.train(endless, steps=30)\n'
+        '        tf.estimator.train_and_evaluate(est, tf.estimator.TrainSpec(endless, '
+        'max_steps=25), tf.estimator.EvalSpec(rows()))', ['training-idle']),
+    'a new BestExporter': (
+        'best = lambda: tf.estimator.BestExporter("best", dict_receiver_fn)\n'
+        '        for last in (20, 40): tf.estimator.train_and_evaluate(est, tf.estimator.TrainSpec('
+        'lambda: rows()().repeat(), max_steps=last), tf.estimator.EvalSpec(rows(), '
+        'exporters=best()))', ['serving-features-differ', 'best-exporter-forgets']),
     'max_steps again': (
         'endless = lambda: rows()().repeat()\n'
         '        for _ in range(2): est.train(endless, max_steps=20)', ['training-idle']),

@@ -197,6 +197,18 @@ def variable_names(checkpoint: Checkpoint) -> frozenset[str]:
     return frozenset(_saver.object_graph_key_mapping(checkpoint.path))
 
 
+# How model_to_estimator calls the checkpoint of the Keras model, trained or not.
+KERAS_MODEL = 'keras_model.ckpt'
+
+
+def values(checkpoint: Checkpoint, names: Iterable[str]) -> list[Any]:
+    """The values of some variables in a checkpoint on disk, as arrays."""
+    keys = (_saver.object_graph_key_mapping(checkpoint.path) if checkpoint.by_object
+            else {name: name for name in checkpoint.shapes})
+    reader = tf.train.load_checkpoint(checkpoint.path)
+    return [reader.get_tensor(keys[name]) for name in names]
+
+
 def is_object_saver(saver: Any) -> bool:
     """Whether a scaffold's saver writes object-based checkpoints."""
     return isinstance(saver, (_checkpoint.Checkpoint, tf.train.Checkpoint))

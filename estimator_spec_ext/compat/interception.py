@@ -7,6 +7,7 @@ import functools
 import sys
 from typing import Any, Callable, Iterator, Optional
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_estimator.python.estimator import estimator as _estimator
 from tensorflow_estimator.python.estimator import training as _training
@@ -17,7 +18,7 @@ from estimator_spec_ext.compat.namespace import estimator, estimator_v1
 METHODS = ('train', 'evaluate', 'predict', 'export_saved_model', 'export_savedmodel',
            'experimental_export_all_saved_models')
 FUNCTION = 'train_and_evaluate'
-LATEST = 'latest_checkpoint'
+LATEST, _VALUE = 'latest_checkpoint', 'get_variable_value'
 
 
 class Interception:
@@ -28,7 +29,7 @@ class Interception:
         the arguments of the call; those of methods get the estimator first.
       like: functions that are caught as `train_and_evaluate` is.
       promised: gives the path of the checkpoint that a caught call would have left in a folder, or
-        None: what `latest_checkpoint` answers where there is none yet.
+        None: what `latest_checkpoint` answers where there is none yet. Its number is the step.
 
     Attributes:
       stopping_hooks: the early-stopping hooks that were made while calls were caught.
@@ -70,6 +71,19 @@ class Interception:
         for namespace in (tf.train, tf.compat.v1.train):
             self._replace(namespace, LATEST, latest)
         self._replace(_estimator.Estimator, LATEST, lambda made: latest(made.model_dir))
+        self._replace(_estimator.Estimator, _VALUE, self._value_of(_estimator.Estimator, stock))
+
+    def _value_of(self, owner: Any, newest: Callable[[str], Any]) -> Callable[..., Any]:
+        stock = getattr(owner, _VALUE)
+
+        @functools.wraps(stock)
+        def value_of(made: Any, name: str) -> Any:
+            promised = None if newest(made.model_dir) else self._promised(made.model_dir)
+            if promised is not None and name == 'global_step':
+                return np.int64(promised.rpartition('-')[2])
+            return stock(made, name)
+
+        return value_of
 
     def _replace(self, owner: Any, name: str, value: Any) -> None:
         if hasattr(owner, name):

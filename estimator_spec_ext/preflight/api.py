@@ -135,18 +135,17 @@ def check_job(job: Job, *, depth: str = 'serve', suppress: Optional[Mapping[str,
                           time_limit).run()
 
 
-def checkpoint_of_training(job: Job) -> Optional[checkpoints.Checkpoint]:
-    """The checkpoint that TRAIN of a job leaves, as its graph tells; None when it cannot be told.
+def build_training(job: Job) -> ModeFacts:
+    """TRAIN of a job, built and not judged.
 
     Args:
-      job: a job with a `TrainSpec`; its TRAIN is built.
+      job: a job with a `TrainSpec`.
 
     Returns:
-      A `compat.checkpoints.Checkpoint` without a path.
+      The facts of TRAIN.
     """
     with _random_states_kept(), interception.suspended(), quiet_logs():
-        built = dict(modes.Builder(job, {}, None).steps())[TRAIN]()
-    return checkpoints.to_come(built.saved)
+        return dict(modes.Builder(job, {}, None).steps())[TRAIN]()
 
 
 def train_and_evaluate(estimator: Any, train_spec: Any, eval_spec: Any,

@@ -246,6 +246,8 @@ class Job:
       same_hooks: whether a second train() gets the hook objects of the first.
       promised: folders into which the script trains before this job begins.
       warm_source: what warm starting will find in such a folder; None when that is not known.
+      replaced_exporters: names of the BestExporters in whose place another object stood in an
+        earlier call for this model_dir.
       rounds: how often the script calls train(); 1 where that is not known.
       idle_trainings: how many of them have a max_steps that an earlier one reached, if its data
         lasted.
@@ -267,6 +269,7 @@ class Job:
     same_hooks: bool = False
     promised: frozenset[str] = frozenset()
     warm_source: Optional[checkpoints.Checkpoint] = None
+    replaced_exporters: frozenset[str] = frozenset()
     rounds: int = 1
     idle_trainings: int = 0
     further: bool = False

@@ -163,6 +163,7 @@ class Script:
         self._left: dict[str, tuple[Any, Any]] = {}
         self._without_predict: dict[int, str] = {}
         self._last_step: dict[str, int] = {}
+        self._best_exporters: dict[str, dict[str, Any]] = {}
         self._promised_step: dict[str, Optional[int]] = {}
         self._hooks: list[Any] = []
         handlers: dict[str, Callable[..., Any]] = {
@@ -250,15 +251,39 @@ class Script:
         self._pieces_of(estimator).checked_train = train_spec, None
         self._trained.add(_folder(estimator))
         self._promised_step[_folder(estimator)] = getattr(train_spec, 'max_steps', None)
-        return Results(global_step=getattr(train_spec, 'max_steps', None) or 0), []
+        return Results(global_step=getattr(train_spec, 'max_steps', None) or 0,
+                       loss=Unknown('nan')), []
 
     def _check(self, estimator: Any, train_spec: Any, eval_spec: Any) -> None:
         self._jobs += 1
         for spec in (train_spec, eval_spec):
             self._hooks.extend(getattr(spec, 'hooks', None) or ())
-        job = dataclasses.replace(api.job_of(estimator, train_spec, eval_spec, None),
-                                  promised=frozenset(self._trained - {_folder(estimator)}))
+        folder, last = _folder(estimator), getattr(train_spec, 'max_steps', None)
+        job = api.job_of(estimator, train_spec, eval_spec, None)
+        job = dataclasses.replace(job,
+                                  promised=frozenset(self._trained - {folder}),
+                                  idle_trainings=int(self._reach(folder, last)),
+                                  replaced_exporters=self._replaced(job, folder))
         self._check_job(job)
+
+    def _replaced(self, job: Job, folder: str) -> frozenset[str]:
+        """The BestExporters of a job that stand in the place of other objects."""
+        best = {exporter.name: exporter for exporter in job.exporters
+                if isinstance(exporter, tf_estimator.BestExporter)}
+        before = self._best_exporters.setdefault(folder, {})
+        replaced = frozenset(name for name, exporter in best.items()
+                             if before.get(name, exporter) is not exporter)
+        before.update(best)
+        return replaced
+
+    def _reach(self, folder: str, step: Optional[int]) -> bool:
+        """Whether earlier calls of train() come to a step for certain."""
+        if step is None or self._last_step.get(folder, 0) < step:
+            return False
+        earlier = [pieces for pieces in self._pieces.values()
+                   if pieces.train and _folder(pieces.estimator) == folder]
+        return bool(earlier) and api.build_training(
+            next(earlier[0].jobs())).cardinality == 'infinite'
 
     def _check_job(self, job: Job) -> None:
         """Checks a job beside what an earlier estimator leaves in the same folder."""
@@ -282,7 +307,7 @@ class Script:
                 return self._left[folder][1]
         for pieces in self._pieces.values():
             if _folder(pieces.estimator) in folders and pieces.train:
-                return api.checkpoint_of_training(next(pieces.jobs()))
+                return checkpoints.to_come(api.build_training(next(pieces.jobs())).saved)
         return None
 
     def _latest(self, folder: str) -> Optional[str]:
@@ -290,8 +315,11 @@ class Script:
         path = os.path.abspath(folder)
         if path not in self._trained:
             return None
-        step = self._promised_step.get(path) or self._last_step.get(path) or 1
-        return os.path.join(path, f'model.ckpt-{step}')
+        return os.path.join(path, f'model.ckpt-{self._step_of(path)}')
+
+    def _step_of(self, folder: str) -> int:
+        """The step to which the calls before would have come, if their data lasted."""
+        return self._promised_step.get(folder) or self._last_step.get(folder) or 1
 
     def _method(self, name: str) -> Callable[..., Any]:
         def caught(estimator: Any, *args: Any, **kwargs: Any) -> Any:
@@ -318,11 +346,13 @@ class Script:
                max_steps: Any = None, saving_listeners: Any = None) -> Any:
         self._hooks.extend(hooks or ())
         pieces.notice_hooks(hooks or ())
+        folder = _folder(pieces.estimator)
+        last = self._last_step.get(folder, 0)
         if max_steps is not None:
-            folder = _folder(pieces.estimator)
-            last = self._last_step.get(folder, 0)
             pieces.idle_trainings += max_steps <= last
             self._last_step[folder] = max(last, max_steps)
+        elif steps is not None:
+            self._last_step[folder] = last + steps
         # Of a further call it is not known at which step it begins.
         spec = tf_estimator.TrainSpec(input_fn, max_steps=None if pieces.train else max_steps,
                                       hooks=hooks, saving_listeners=saving_listeners)
@@ -336,7 +366,7 @@ class Script:
         pieces.evaluate.note(
             tf_estimator.EvalSpec(input_fn, steps=steps, hooks=hooks, name=name, throttle_secs=0),
             input_fn, hooks)
-        return Results(global_step=0)
+        return Results(global_step=0, loss=Unknown('nan'))
 
     def _predict(self, pieces: _Pieces, input_fn: Any, predict_keys: Any = None, hooks: Any = None,
                  checkpoint_path: Any = None, yield_single_examples: bool = True) -> Any:

@@ -136,4 +136,12 @@ def _moving(source: checkpoints.Checkpoint, chosen: dict[str, list[Any]]) -> tup
         if (last in _MOVING and scope in scopes and name not in chosen
                 and name in held):
             found.append(name)
+    if os.path.basename(source.path) == checkpoints.KERAS_MODEL and _are_fresh(source, found):
+        return ()
     return tuple(sorted(found))
+
+
+def _are_fresh(source: checkpoints.Checkpoint, names: list[str]) -> bool:
+    """Whether moving statistics have the values with which they begin."""
+    return all((value == (0. if name.endswith('mean') else 1.)).all() for name, value in
+               zip(names, checkpoints.values(source, names)))

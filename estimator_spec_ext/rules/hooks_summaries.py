@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Iterator, Optional
 
+from estimator_spec_ext.code_names import names_of
 from estimator_spec_ext.compat import graphs, tf, v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.facts import JobContext, SpecFacts
@@ -180,6 +181,8 @@ class EvalSummariesNotSaved(Rule):
         held = (graphs.as_op(value) for value in facts.hook_ops)
         if any(op is not None and op.type in _SUMMARY_TYPES for op in held):
             return
+        if any(map(_speaks_of_summaries, facts.opaque_hooks)):
+            return  # it may merge them in begin()
         trained = facts.context.train_summaries
         alone = [] if trained is None else [
             summary for summary in summaries if (name := summary_name(summary)) not in trained
@@ -208,6 +211,11 @@ class EvalSummariesNotSaved(Rule):
         return {**fields, 'evaluation_hooks': [hook]}
 
 
+def _speaks_of_summaries(hook: Any) -> bool:
+    """Whether the code of a hook's class mentions summaries."""
+    return any('summar' in name.lower() for name in names_of(type(hook)))
+
+
 class _SavesItself(v1.train.SessionRunHook):
     """An author's own hook."""
 
@@ -219,6 +227,28 @@ def _hook_of_ones_own() -> Any:
     """It holds the merged summaries."""
     fields = _eval()
     return {**fields, 'evaluation_hooks': [_SavesItself(v1.summary.merge_all())]}
+
+
+class _MergesInBegin(v1.train.SessionRunHook):
+    """An author's own hook, which finds in the graph what it writes."""
+
+    def begin(self) -> None:
+        """Merges."""
+        self._merged = v1.summary.merge_all()
+
+
+def _merged_in_begin() -> Any:
+    """It holds nothing yet."""
+    return {**_alone(), 'evaluation_hooks': [_MergesInBegin()]}
+
+
+class _Counting(v1.train.SessionRunHook):
+    """An author's own hook, which has another purpose."""
+
+
+def _another_hook() -> Any:
+    """A hook is there, and does nothing about summaries."""
+    return {**_alone(), 'evaluation_hooks': [_Counting()]}
 
 
 def _alone() -> Any:
@@ -233,5 +263,5 @@ def _queue() -> Any:
             'context': JobContext(train_summaries=frozenset({'fraction_over_250_of_1000_full'}))}
 
 
-EvalSummariesNotSaved.more_bad = (_alone,)
-EvalSummariesNotSaved.more_good = (_hook_of_ones_own, _queue)
+EvalSummariesNotSaved.more_bad = (_alone, _another_hook)
+EvalSummariesNotSaved.more_good = (_hook_of_ones_own, _merged_in_begin, _queue)

@@ -218,7 +218,8 @@ class IdleTraining(Rule):
         if batches == 'infinite' or isinstance(batches, int) and batches >= last:
             yield self.finding(
                 facts, f'{job.idle_trainings} {"call" if job.idle_trainings == 1 else "calls"} of '
-                       'train() will train nothing: an earlier one reaches max_steps',
+                       f'{"train_and_evaluate" if job.nested else "train()"} will train nothing: '
+                       'an earlier one reaches max_steps',
                 field='max_steps',
                 hint='call it once, or give steps, which counts from where the last call ended',
                 expected='a max_steps beyond the last one', actual='one that was reached')

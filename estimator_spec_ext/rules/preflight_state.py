@@ -6,7 +6,6 @@ import os
 import tempfile
 from typing import Any, Iterator
 
-from estimator_spec_ext.compat import estimator as tf_estimator
 from estimator_spec_ext.compat import v1
 from estimator_spec_ext.diagnostics import Finding, Severity
 from estimator_spec_ext.rule import Rule
@@ -99,65 +98,3 @@ class NoCheckpoint(Rule):
         folder = tempfile.TemporaryDirectory(prefix='ese_example_')
         write_checkpoint(os.path.join(folder.name, 'model'), all_of_linear)
         return jobs.job(train=None, receiver=None, folder=folder)
-
-
-def _best_exporter(*, exported: bool) -> Any:
-    folder = tempfile.TemporaryDirectory(prefix='ese_example_')
-    model_dir = os.path.join(folder.name, 'model')
-    write_checkpoint(model_dir, all_of_linear)
-    if exported:
-        os.makedirs(os.path.join(model_dir, 'export', 'best', '1500000000'))
-    exporter = tf_estimator.BestExporter('best', jobs.receiver_fn)
-    return jobs.job(folder=folder, receiver=None, eval_options={'exporters': exporter})
-
-
-class BestExporterForgets(Rule):
-    """A BestExporter goes on after a restart: its first export may be a worse model.
-
-    What it finds: a BestExporter whose folder in model_dir holds exports of an earlier run.
-
-    Why it matters: a new BestExporter object exports at its first evaluation whatever the result,
-    and the export is the newest then, the one that is served.
-
-    Bad:
-        a restarted job with exporters=BestExporter(...)
-
-    Good:
-        copy what is served away from model_dir, or move the old exports aside
-
-    When to suppress: when what is served is not chosen by being the newest.
-    """
-
-    code = 'ESX818'
-    slug = 'best-exporter-forgets'
-    severity = Severity.WARNING
-    stage = 'config'
-    mistakes = ('X14',)
-
-    def check(self, facts: Any) -> Iterator[Finding]:
-        if facts.checkpoint is None or facts.job.train_spec is None:
-            return
-        for exporter in facts.job.exporters:
-            if not isinstance(exporter, tf_estimator.BestExporter):
-                continue
-            folder = os.path.join(str(facts.job.estimator.model_dir), 'export', exporter.name)
-            try:
-                old = [name for name in os.listdir(folder) if name.isdigit()]
-            except OSError:  # also a folder that the operating system does not see
-                continue
-            if old:
-                yield self.finding(
-                    facts, f'BestExporter {exporter.name!r} exports its first result after a '
-                           f'restart, better or worse; {len(old)} exports are there',
-                    hint='keep the best export elsewhere before the job starts again',
-                    field='exporters', expected='no earlier exports', actual=str(len(old)))
-
-    @staticmethod
-    def bad() -> Any:
-        """Exports of an earlier run."""
-        return _best_exporter(exported=True)
-
-    @staticmethod
-    def good() -> Any:
-        """None yet."""
-        return _best_exporter(exported=False)
