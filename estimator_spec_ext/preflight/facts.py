@@ -248,6 +248,7 @@ class Job:
       warm_source: what warm starting will find in such a folder; None when that is not known.
       replaced_exporters: names of the BestExporters in whose place another object stood in an
         earlier call for this model_dir.
+      trained_before: whether this TRAIN is that of a train_and_evaluate, which has been judged.
       rounds: how often the script calls train(); 1 where that is not known.
       idle_trainings: how many of them have a max_steps that an earlier one reached, if its data
         lasted.
@@ -270,6 +271,7 @@ class Job:
     promised: frozenset[str] = frozenset()
     warm_source: Optional[checkpoints.Checkpoint] = None
     replaced_exporters: frozenset[str] = frozenset()
+    trained_before: bool = False
     rounds: int = 1
     idle_trainings: int = 0
     further: bool = False

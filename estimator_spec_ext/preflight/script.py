@@ -128,14 +128,15 @@ class _Pieces:
                 return
             if train is None:  # EVAL and PREDICT need the checkpoint of an earlier call
                 train = self.train.get_nth(0) or self.checked_train
-                rounds += 2 * (train is self.checked_train)  # which evaluates meanwhile
+            trained_before = train is not None and train is self.checked_train
+            rounds += 2 * trained_before  # it evaluates meanwhile
             if train is not None:
                 train, steps = train
             yield Job(self.estimator, train, evaluate, receiver_fns,
                       predicts=bool(self.calls['predict']), has_weights=self.has_weights,
                       nested=False, predict_input_fn=predict, train_steps=steps,
                       same_hooks=self.same_hooks, promised=self.promised,
-                      rounds=rounds, further=bool(number),
+                      rounds=rounds, trained_before=trained_before, further=bool(number),
                       idle_trainings=0 if number else self.idle_trainings)
 
 

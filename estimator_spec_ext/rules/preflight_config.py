@@ -41,6 +41,12 @@ def _often_saved(throttle: int) -> Any:
                     eval_options={'throttle_secs': throttle})
 
 
+def bad_once() -> Any:
+    """A short job, checkpoints by the clock, and an exporter that compares."""
+    return jobs.job(receiver=None, depth='run', eval_options={
+        'exporters': tf_estimator.BestExporter('best', jobs.receiver_fn)})
+
+
 def good_default_config() -> Any:
     """Checkpoints by time, as often as evaluations may come."""
     return jobs.job(eval_options={'throttle_secs': 600})
@@ -55,7 +61,8 @@ class EvaluationsThrottled(Rule):
     """Most checkpoints will not be evaluated: throttle_secs is longer than training between them.
 
     What it finds: checkpoints every few steps, with at least three of them to come, and an
-    EvalSpec.throttle_secs that no such number of steps will last.
+    EvalSpec.throttle_secs that no such number of steps will last. That a BestExporter sees one
+    evaluation, because the whole job takes less time than the first checkpoint, is a note.
 
     Why it matters: train_and_evaluate evaluates at a checkpoint, but not within throttle_secs (600
     by default) of the last evaluation: a short job is evaluated at its first checkpoint and at its
@@ -75,15 +82,19 @@ class EvaluationsThrottled(Rule):
     severity = Severity.WARNING
     stage = 'config'
     mistakes = ('D1',)
+    more_bad = (bad_once,)
     more_good = (good_default_config, good_few_checkpoints)
 
     def check(self, facts: Any) -> Iterator[Finding]:
         train_spec, eval_spec = facts.job.train_spec, facts.job.eval_spec
         every = facts.config.save_checkpoints_steps
-        if (train_spec is None or eval_spec is None or not every or not _is_local(facts)
+        if (train_spec is None or eval_spec is None or not _is_local(facts)
                 or train_spec.max_steps is None):
             return
         left = train_spec.max_steps - facts.start_step
+        if not every:
+            yield from self._once(facts, left)
+            return
         pause = eval_spec.throttle_secs
         seconds = facts.seconds_per_step or _SECONDS_PER_STEP
         if left // every < 3 or pause < 2 * every * seconds:
@@ -93,6 +104,18 @@ class EvaluationsThrottled(Rule):
                    f'most of {left // every} checkpoints are not evaluated',
             hint='pass throttle_secs=0 to tf.estimator.EvalSpec', field='throttle_secs',
             expected='less than the time between two checkpoints', actual=str(pause))
+
+    def _once(self, facts: Any, left: int) -> Iterator[Finding]:
+        """Checkpoints come by the clock, and the job is over before the first."""
+        seconds, pause = facts.seconds_per_step, facts.config.save_checkpoints_secs
+        best = [exporter.name for exporter in facts.job.exporters
+                if isinstance(exporter, tf_estimator.BestExporter)]
+        if best and seconds and pause and left * seconds < pause:
+            yield self.finding(
+                facts, f'BestExporter {best[0]!r} will see one evaluation, at the end: a '
+                       f'checkpoint comes every {pause} s, and {left} steps take less',
+                hint='set save_checkpoints_steps in the RunConfig', field='save_checkpoints_secs',
+                expected='several checkpoints', actual='one', severity=Severity.INFO)
 
     @staticmethod
     def bad() -> Any:

@@ -88,6 +88,11 @@ def good_in_memory() -> Any:
     return jobs.job(folder=first.folder, train_hooks=hooks, evaluate=None)
 
 
+def good_before() -> Any:
+    """A script goes on, e.g. with an export, after its train_and_evaluate."""
+    return dataclasses.replace(stopping_job(evaluate=None), script={'trained_before': True})
+
+
 def good_named() -> Any:
     """The hook is told the folder of the named evaluation."""
     return stopping_job(eval_options={'name': 'valid'}, folder='eval_valid')
@@ -120,11 +125,11 @@ class EarlyStoppingBlind(Rule):
     mistakes = ('H7',)
     more_bad = (bad_metric, bad_no_evaluation, bad_in_eval, bad_in_spec, bad_too_patient,
                 bad_afterwards)
-    more_good = (good_named, good_in_turns, good_in_memory)
+    more_good = (good_named, good_in_turns, good_in_memory, good_before)
 
     def check(self, facts: Any) -> Iterator[Finding]:
         yield from self._of_eval(facts)
-        for field, watched in _watching(facts):
+        for field, watched in () if facts.job.trained_before else _watching(facts):
             if watched.folder is None:
                 continue
             spec, last = facts.job.eval_spec, facts.job.train_spec.max_steps
