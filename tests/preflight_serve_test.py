@@ -37,7 +37,8 @@ def test_all_is_asked_and_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
     exporters = [tf.estimator.FinalExporter('final', jobs.receiver_fn),
                  tf.estimator.BestExporter('best', jobs.receiver_fn)]
-    job = jobs.job(receiver=None, eval_options={'exporters': exporters})
+    job = jobs.job(receiver=None, config={'save_checkpoints_steps': 50},
+                   eval_options={'exporters': exporters, 'throttle_secs': 0})
     said = []
     report = run(job, progress=said.append)
     assert not report.findings and not report.notes, report.to_text()
