@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import traceback
@@ -76,7 +77,8 @@ def code_site(function: Any) -> tuple[Optional[str], Optional[int]]:
 
     Of a partial it is the function, of an object that is called its method.
     """
-    function = getattr(function, 'func', function)
+    if isinstance(function, functools.partial):
+        function = function.func
     if not hasattr(function, '__code__') and callable(function):
         function = type(function).__call__
     code = getattr(function, '__code__', None)
