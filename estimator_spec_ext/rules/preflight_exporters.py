@@ -33,6 +33,14 @@ def _stopping_early(kind: Any) -> Any:
     return dataclasses.replace(job, train_spec=spec)
 
 
+def bad_stopped_at() -> Any:
+    """A hook that ends training at an earlier step."""
+    job = _exporting()
+    hook = tf_estimator.StopAtStepHook(last_step=50)
+    return dataclasses.replace(job, train_spec=tf_estimator.TrainSpec(
+        jobs.endless_input_fn, max_steps=100, hooks=[hook]))
+
+
 def bad_stopped() -> Any:
     """Early stopping, and nothing but the final export."""
     return _stopping_early(tf_estimator.FinalExporter)
@@ -57,8 +65,8 @@ class ExporterNeverFires(Rule):
     """A FinalExporter that will never export.
 
     What it finds: a FinalExporter in a job without max_steps, or whose data end before max_steps;
-    and, where nobody else exports, a hook that ends training before: early stopping, or one of
-    your own that requests a stop, which is a note.
+    and, where nobody else exports, a hook that ends training before. That early stopping, or a
+    hook of your own that requests a stop, may do so is a note.
 
     Why it matters: the final export comes with an evaluation at max_steps. Without one the job ends
     well and the export folder stays empty.
@@ -77,7 +85,7 @@ class ExporterNeverFires(Rule):
     severity = Severity.ERROR
     stage = 'config'
     mistakes = ('X10',)
-    more_bad = (bad_short_data, bad_stopped)
+    more_bad = (bad_short_data, bad_stopped_at, bad_stopped)
     more_good = (good_latest, good_stopped)
 
     def check(self, facts: Any) -> Iterator[Finding]:
@@ -105,12 +113,13 @@ class ExporterNeverFires(Rule):
 
     def _stopped(self, facts: Any, name: str, spec: Any) -> Iterator[Finding]:
         """A hook that ends training leaves nothing behind where nobody else exports."""
-        early = [stop for stop in facts.stops
-                 if (stop.step(facts.start_step) or 0) < spec.max_steps]
+        known = [(stop.field, stop.step(facts.start_step)) for stop in facts.stops]
+        certain = [field for field, step in known if step is not None and step < spec.max_steps]
         own = [f'hooks[{position}]' for position, hook in enumerate(spec.hooks or ())
                if not is_stock(hook) and _REQUEST_STOP in names_of(type(hook))]
-        for where, severity in [*((stop.field, Severity.WARNING) for stop in early),
-                                *((field, Severity.INFO) for field in own)][:1]:
+        perhaps = [field for field, step in known if step is None] + own
+        for where in (certain or perhaps)[:1]:
+            severity = Severity.WARNING if certain else Severity.INFO
             yield self.finding(
                 facts, f'FinalExporter {name} exports nothing when {where} ends training before '
                        f'step {spec.max_steps}', field='exporters', severity=severity,
