@@ -6,11 +6,21 @@ The suite runs under TensorFlow 2 behaviour, or, with ESE_TF1_BEHAVIOR=1 in the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
 
+from estimator_spec_ext import installing
+
 _TF1_VARIABLE = 'ESE_TF1_BEHAVIOR'
+
+# Before TensorFlow is imported, which reads it once.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# Here already: the conftest of a folder that pytest is given imports TensorFlow before
+# pytest_configure, which says what is missing.
+with contextlib.suppress(ImportError, AttributeError):
+    installing.install_tf_estimator()
 
 
 def _tf1_behavior() -> bool:
@@ -26,10 +36,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    # Before TensorFlow is imported, which reads it once.
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     try:
-        from estimator_spec_ext import executing, installing
+        from estimator_spec_ext import executing
 
         installing.install_tf_estimator()
         executing.prepare_children()
