@@ -226,12 +226,20 @@ class GraphIndex:
                         yield Occurrence(op, name, op_type)
 
     @functools.cached_property
-    def _sifted(self) -> tuple[dict[Any, int], list[Any]]:
+    def _constants(self) -> tuple[list[Any], list[Any]]:
+        """All constants: the others, and those known to be made by gradient functions."""
         constants = self._by_type.get('Const', [])
-        # In TRAIN, half of all constants are numbers that gradient functions made.
-        if any(graphs.differentiated_op(op) is not None for op in constants[::16]):
-            constants = [op for op in constants if graphs.differentiated_op(op) is None]
-        return graphs.sift(constants, _LARGE, 'write_summary')
+        # In TRAIN these are half of all, elsewhere hardly any.
+        if all(graphs.differentiated_op(op) is None for op in constants[::16]):
+            return constants, []
+        split: tuple[list[Any], list[Any]] = [], []
+        for op in constants:
+            split[graphs.differentiated_op(op) is not None].append(op)
+        return split
+
+    @functools.cached_property
+    def _sifted(self) -> tuple[dict[Any, int], list[Any]]:
+        return graphs.sift(self._constants[0], _LARGE, 'write_summary')
 
     @property
     def large_constants(self) -> dict[Any, int]:
@@ -245,9 +253,7 @@ class GraphIndex:
     @functools.cached_property
     def large_gradient_constants(self) -> dict[Any, int]:
         """Like `large_constants`, those made by gradient functions."""
-        made = [op for op in self._by_type.get('Const', ())
-                if graphs.differentiated_op(op) is not None]
-        return graphs.sift(made, _LARGE, 'write_summary')[0]
+        return graphs.sift(self._constants[1], _LARGE, 'write_summary')[0]
 
     @property
     def unwritten_summaries(self) -> list[Any]:
@@ -275,11 +281,10 @@ class GraphIndex:
     @functools.cached_property
     def variables(self) -> tuple[VariableInfo, ...]:
         """All variables of the graph, in order of creation."""
-        graph = self.graph
         found: dict[Any, tuple[Any, set[str]]] = {}
         for name in _COLLECTIONS:
             # Not get_collection_ref, which adds an empty collection to the graph.
-            for variable in graph.get_collection(name):
+            for variable in self.graph.get_collection(name):
                 if id(variable) in found:
                     found[id(variable)][1].add(name)
                 elif graphs.is_variable(variable):
@@ -289,7 +294,7 @@ class GraphIndex:
         for variable, names in found.values():
             parts = distribution.components(variable)
             handles = tuple([op for op in map(_variable_op, parts)
-                             if op is not None and op.graph is graph])
+                             if op is not None and op.graph is self.graph])
             if handles and known.isdisjoint(handles):
                 known.update(handles)
                 infos.append(VariableInfo(
@@ -337,8 +342,7 @@ class GraphIndex:
         return {handle: tuple(ops) for handle, ops in found.items()}
 
     def _written_by(self, writers: set[Any]) -> dict[Any, list[Any]]:
-        """The handles that each writer reads directly, for those that read none by way of others.
-        """
+        """The handles that each writer reads directly, for those that read none through others."""
         found: dict[Any, list[Any]] = {}
         handles = self.of_types(VARIABLE_TYPES)
         passing = set(self.of_types(PASSING_TYPES))

@@ -192,9 +192,14 @@ def read_checkpoint(path_or_folder: Any) -> Optional[Checkpoint]:
 
 def variable_names(checkpoint: Checkpoint) -> frozenset[str]:
     """The names of the variables in a checkpoint, also where its keys are other ones."""
-    if not checkpoint.by_object:
-        return frozenset(checkpoint.shapes)
-    return frozenset(_saver.object_graph_key_mapping(checkpoint.path))
+    return frozenset(_keys(checkpoint))
+
+
+def _keys(checkpoint: Checkpoint) -> Mapping[str, str]:
+    """The key of each variable, by the name of the variable."""
+    if checkpoint.by_object:
+        return _saver.object_graph_key_mapping(checkpoint.path)
+    return {name: name for name in checkpoint.shapes}
 
 
 # How model_to_estimator calls the checkpoint of the Keras model, trained or not.
@@ -203,9 +208,7 @@ KERAS_MODEL = 'keras_model.ckpt'
 
 def values(checkpoint: Checkpoint, names: Iterable[str]) -> list[Any]:
     """The values of some variables in a checkpoint on disk, as arrays."""
-    keys = (_saver.object_graph_key_mapping(checkpoint.path) if checkpoint.by_object
-            else {name: name for name in checkpoint.shapes})
-    reader = tf.train.load_checkpoint(checkpoint.path)
+    keys, reader = _keys(checkpoint), tf.train.load_checkpoint(checkpoint.path)
     return [reader.get_tensor(keys[name]) for name in names]
 
 

@@ -18,7 +18,7 @@ from estimator_spec_ext.compat.namespace import estimator, estimator_v1
 METHODS = ('train', 'evaluate', 'predict', 'export_saved_model', 'export_savedmodel',
            'experimental_export_all_saved_models')
 FUNCTION = 'train_and_evaluate'
-LATEST, _VALUE = 'latest_checkpoint', 'get_variable_value'
+_LATEST, _VALUE = 'latest_checkpoint', 'get_variable_value'
 
 
 class Interception:
@@ -69,12 +69,12 @@ class Interception:
             return stock(checkpoint_dir, latest_filename) or self._promised(str(checkpoint_dir))
 
         for namespace in (tf.train, tf.compat.v1.train):
-            self._replace(namespace, LATEST, latest)
-        self._replace(_estimator.Estimator, LATEST, lambda made: latest(made.model_dir))
-        self._replace(_estimator.Estimator, _VALUE, self._value_of(_estimator.Estimator, stock))
+            self._replace(namespace, _LATEST, latest)
+        self._replace(_estimator.Estimator, _LATEST, lambda made: latest(made.model_dir))
+        self._replace(_estimator.Estimator, _VALUE, self._value_of(stock))
 
-    def _value_of(self, owner: Any, newest: Callable[[str], Any]) -> Callable[..., Any]:
-        stock = getattr(owner, _VALUE)
+    def _value_of(self, newest: Callable[[str], Any]) -> Callable[..., Any]:
+        stock = getattr(_estimator.Estimator, _VALUE)
 
         @functools.wraps(stock)
         def value_of(made: Any, name: str) -> Any:

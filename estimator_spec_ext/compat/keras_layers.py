@@ -39,7 +39,7 @@ def kept() -> Iterator[None]:
     _load_graph_layers()
     with _LOCK:
         _keepers.append(layers)
-        for layer_class in _layer_classes():
+        for layer_class in _layer_classes(_modules()):
             if layer_class not in _own_methods:
                 _own_methods[layer_class] = vars(layer_class)[_METHOD]
                 setattr(layer_class, _METHOD, _keeping(_own_methods[layer_class]))
@@ -77,9 +77,9 @@ def _modules() -> tuple[Any, ...]:
     return tuple(map(sys.modules.get, _MODULES))
 
 
-def _layer_classes() -> list[type]:
+def _layer_classes(modules: tuple[Any, ...]) -> list[type]:
     """Keras's base classes of layers, of each version of it that is loaded."""
-    found = (getattr(module, 'Layer', None) for module in _modules())
+    found = (getattr(module, 'Layer', None) for module in modules)
     return list(dict.fromkeys(
         layer for layer in found
         if isinstance(layer, type) and inspect.isfunction(vars(layer).get(_METHOD))))
@@ -111,7 +111,7 @@ def regularized_weights(graph: tf.Graph) -> list[tf.Variable]:
 def _codes(modules: tuple[Any, ...]) -> list[types.CodeType]:
     """The code of Keras's function, of each version of it that is loaded."""
     found: list[types.CodeType] = []
-    for layer_class in _layer_classes():
+    for layer_class in _layer_classes(modules):
         method = inspect.unwrap(vars(layer_class)[_METHOD])
         found += [constant for constant in method.__code__.co_consts
                   if isinstance(constant, types.CodeType) and constant.co_name == _FUNCTION]

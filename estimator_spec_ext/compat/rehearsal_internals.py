@@ -8,6 +8,7 @@ import functools
 import inspect
 import os
 import threading
+import traceback
 from typing import Any, Callable, Iterator, Optional
 
 import tensorflow as tf
@@ -204,24 +205,20 @@ def without_hooks(spec: Any, leave_out: Callable[[Any], bool]) -> Any:
 def hook_frame(error: BaseException) -> tuple[Any, str]:
     """The innermost hook, and its method, that an exception passed through; (None, '') if none."""
     found: tuple[Any, str] = (None, '')
-    trace = error.__traceback__
-    while trace is not None:
-        frame = trace.tb_frame
+    for frame, _ in traceback.walk_tb(error.__traceback__):
         owner = frame.f_locals.get('self')
         if isinstance(owner, _v1.train.SessionRunHook):
             found = (owner, frame.f_code.co_name)
-        trace = trace.tb_next
     return found
 
 
 def refused_hook(error: BaseException) -> Any:
     """The hook whose before_run asked for what the session of an exception cannot fetch; or None.
     """
-    trace, found = error.__traceback__, None
-    while trace is not None:
-        if isinstance(trace.tb_frame.f_locals.get('self'), _HookedSession):
-            found = _refused(trace.tb_frame.f_locals.get('actual_fetches') or {}) or found
-        trace = trace.tb_next
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if isinstance(frame.f_locals.get('self'), _HookedSession):
+            found = _refused(frame.f_locals.get('actual_fetches') or {}) or found
     return found
 
 

@@ -307,6 +307,10 @@ class Job:
         """The exporters of the `EvalSpec`."""
         return tuple(self.eval_spec.exporters or ()) if self.eval_spec is not None else ()
 
+    def exporters_of(self, kind: Any) -> list[Any]:
+        """Those of the exporters that are of one class."""
+        return [exporter for exporter in self.exporters if isinstance(exporter, kind)]
+
 
 class JobFacts(Placed):
     """The modes of a job side by side.

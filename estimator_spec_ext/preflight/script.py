@@ -22,7 +22,7 @@ from estimator_spec_ext.compat.logs import quiet_logs
 from estimator_spec_ext.diagnostics import Report, Severity, merge_reports
 from estimator_spec_ext.hooks import enclosed
 from estimator_spec_ext.preflight import api, warm_start
-from estimator_spec_ext.preflight.facts import PREDICT, UNUSED_STOPPING, Job
+from estimator_spec_ext.preflight.facts import PREDICT, UNUSED_STOPPING, Job, ModeFacts
 from estimator_spec_ext.reports.text import short_path
 
 # A loop that waits for the step to move would never end: nothing is trained.
@@ -269,8 +269,8 @@ class Script:
 
     def _replaced(self, job: Job, folder: str) -> frozenset[str]:
         """The BestExporters of a job that stand in the place of other objects."""
-        best = {exporter.name: exporter for exporter in job.exporters
-                if isinstance(exporter, tf_estimator.BestExporter)}
+        best = {exporter.name: exporter
+                for exporter in job.exporters_of(tf_estimator.BestExporter)}
         before = self._best_exporters.setdefault(folder, {})
         replaced = frozenset(name for name, exporter in best.items()
                              if before.get(name, exporter) is not exporter)
@@ -281,10 +281,15 @@ class Script:
         """Whether earlier calls of train() come to a step for certain."""
         if step is None or self._last_step.get(folder, 0) < step:
             return False
-        earlier = [pieces for pieces in self._pieces.values()
-                   if pieces.train and _folder(pieces.estimator) == folder]
-        return bool(earlier) and api.build_training(
-            next(earlier[0].jobs())).cardinality == 'infinite'
+        built = self._trained_into(folder)
+        return built is not None and built.cardinality == 'infinite'
+
+    def _trained_into(self, *folders: str) -> Optional[ModeFacts]:
+        """TRAIN of an estimator with one of these folders, where train() was called; else None."""
+        for pieces in self._pieces.values():
+            if pieces.train and _folder(pieces.estimator) in folders:
+                return api.build_training(next(pieces.jobs()))
+        return None
 
     def _check_job(self, job: Job) -> None:
         """Checks a job beside what an earlier estimator leaves in the same folder."""
@@ -306,10 +311,8 @@ class Script:
         for folder in folders:
             if folder in self._left:
                 return self._left[folder][1]
-        for pieces in self._pieces.values():
-            if _folder(pieces.estimator) in folders and pieces.train:
-                return checkpoints.to_come(api.build_training(next(pieces.jobs())).saved)
-        return None
+        built = self._trained_into(*folders)
+        return None if built is None else checkpoints.to_come(built.saved)
 
     def _latest(self, folder: str) -> Optional[str]:
         """The checkpoint that the script would have left in a folder by now; None for none."""

@@ -32,8 +32,7 @@ def batches_left(facts: Any) -> Optional[int]:
 
 def final_exporters(facts: Any) -> list[str]:
     """Names of the exporters that export at the end alone."""
-    return [exporter.name for exporter in facts.job.exporters
-            if isinstance(exporter, tf_estimator.FinalExporter)]
+    return [exporter.name for exporter in facts.job.exporters_of(tf_estimator.FinalExporter)]
 
 
 def _often_saved(throttle: int) -> Any:
@@ -108,8 +107,7 @@ class EvaluationsThrottled(Rule):
     def _once(self, facts: Any, left: int) -> Iterator[Finding]:
         """Checkpoints come by the clock, and the job is over before the first."""
         seconds, pause = facts.seconds_per_step, facts.config.save_checkpoints_secs
-        best = [exporter.name for exporter in facts.job.exporters
-                if isinstance(exporter, tf_estimator.BestExporter)]
+        best = [exporter.name for exporter in facts.job.exporters_of(tf_estimator.BestExporter)]
         if best and seconds and pause and left * seconds < pause:
             yield self.finding(
                 facts, f'BestExporter {best[0]!r} will see one evaluation, at the end: a '

@@ -183,9 +183,7 @@ class BestExporterForgets(Rule):
     def check(self, facts: Any) -> Iterator[Finding]:
         if facts.job.train_spec is None:
             return
-        for exporter in facts.job.exporters:
-            if not isinstance(exporter, tf_estimator.BestExporter):
-                continue
+        for exporter in facts.job.exporters_of(tf_estimator.BestExporter):
             if exporter.name in facts.job.replaced_exporters:
                 yield self.finding(
                     facts, f'BestExporter {exporter.name!r} is not the object of the call before: '
