@@ -99,6 +99,12 @@ SILENT = {
         tuned = tf.estimator.Estimator(model_fn, 'tuned', warm_start_from=settings)
         tuned.train(rows(), steps=2)
     ''',
+    'a checkpoint of a later train': '''
+        tf.estimator.train_and_evaluate(est, tf.estimator.TrainSpec(rows(), max_steps=2),
+                                        tf.estimator.EvalSpec(rows(), steps=None))
+        est.train(rows(), max_steps=5)
+        assert est.latest_checkpoint().endswith('-5'), est.latest_checkpoint()
+    ''',
     'rounds': '''
         for _ in range(2):
             est.train(rows(), max_steps=100)

@@ -323,7 +323,7 @@ class Script:
 
     def _step_of(self, folder: str) -> int:
         """The step to which the calls before would have come, if their data lasted."""
-        return self._promised_step.get(folder) or self._last_step.get(folder) or 1
+        return max(self._promised_step.get(folder) or 1, self._last_step.get(folder, 1))
 
     def _method(self, name: str) -> Callable[..., Any]:
         def caught(estimator: Any, *args: Any, **kwargs: Any) -> Any:
